@@ -1,0 +1,32 @@
+//! Request and response types of the vault API, its limits and its problem codes.
+//!
+//! Must never hold logic, do I/O, or give a PAN, CVV or share a way out other than the fields that carry it.
+//! Tests: golden JSON and properties in `crates/wire/tests`.
+//!
+//! Used by: `client`, `vault`, `gateway`, `cli`. Uses: `card`, serde.
+
+mod admin;
+mod data;
+pub mod limits;
+mod problem;
+mod secret;
+mod submitted;
+
+pub use admin::{
+    AuditPage, Collection, CollectionList, CreateCollection, HardeningItem, InitRequest, InitResponse,
+    KeyInfo, KeyList, KeyPurpose, KeyState, RotateRequest, RotateResponse, SealKind, SealState, SealStatus,
+    Status, StoreStatus, TokenProfile, TokenShapeChoice, TokenUse, UnsealRequest,
+};
+pub use data::{
+    Card, DeleteRequest, Deleted, DetokenizeItem, DetokenizeRequest, InspectRequest, Inspected, ItemResult,
+    Items, LookupItem, LookupRequest, LookupResult, Revealed, TokenizeItem, TokenizeRequest, Tokenized,
+};
+pub use problem::{ItemProblem, Problem, ProblemCode};
+pub use secret::ShareText;
+pub use submitted::{Submitted, SubmittedSecret};
+
+/// Media type of every problem document (RFC 9457 section 3).
+pub const PROBLEM_JSON: &str = "application/problem+json";
+
+/// Header that carries the request id in both directions.
+pub const REQUEST_ID: &str = "cordon-request-id";

@@ -1,0 +1,41 @@
+//! The policy bundle: loading and validating it, and every decision taken from it.
+//!
+//! A bundle says who may reach what (`segments.toml`), what passes through the gateway (`routes.toml`) and under which
+//! conditions (`*.cedar` statements over `schema.cedarschema`). [`Bundle::load`] finds every fault of it at once;
+//! [`Bundle::decide`] is the only maker of a [`Permit`], which the effects of the vault and the gateway consume.
+//!
+//! Must never decide from a bundle that did not pass every check, and never allow on an error.
+//! Tests: beside each module, `crates/policy/tests`, and the case files in `policies/cases`.
+//!
+//! Used by: `vault`, `gateway`, `cli`. Uses: `card`, and it alone `cedar-policy`.
+
+mod action;
+mod bundle;
+mod cases;
+mod decide;
+mod explain;
+mod fault;
+mod known;
+mod routes;
+mod rows;
+mod segments;
+mod selector;
+pub mod shipped;
+mod statements;
+
+pub use action::{
+    Action, ActionKind, Administer, Delete, Detokenize, Forward, Inspect, Lookup, Observe, Send, Tokenize,
+    UnknownAction,
+};
+pub use bundle::Bundle;
+pub use cases::{Case, CaseReport, Expect, load_cases};
+pub use decide::{Ask, AskPart, Permit, Refusal, RefusalKind};
+pub use explain::Explanation;
+pub use fault::{Fault, Faults};
+pub use routes::{
+    Content, EgressOp, EgressRoute, ExpiryFormat, Field, IngressOp, IngressRoute, OnLeak, PathPattern,
+    Routes, Upstream,
+};
+pub use segments::{Collection, Destination, Listener, Process, Role, Scope, Segment, Segments, Service};
+pub use selector::{JsonSelector, Pick, SelectorError, Step};
+pub use statements::{Statement, StatementEffect};

@@ -1,0 +1,240 @@
+//! What passes through the gateway and which fields are swapped: the routes, as `routes.toml` declares them.
+//!
+//! Must never match more than is written: no wildcard host, no path outside a declared prefix.
+//! Tests: `routes/tests.rs` and `crates/policy/tests/bundle/faults.rs`.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use cordon_card::CollectionName;
+
+use crate::fault::{Faults, Source};
+use crate::segments::Segments;
+use crate::selector::JsonSelector;
+
+mod read;
+mod values;
+
+pub(crate) use read::Reading;
+
+/// A way in: a public request whose card fields are replaced before a service sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IngressRoute {
+    /// Its name, unique over both planes.
+    pub name: String,
+    /// Host names it answers to, lower case, without port.
+    pub hosts: Vec<String>,
+    /// Methods it takes, upper case.
+    pub methods: Vec<String>,
+    /// Paths it takes.
+    pub path: PathPattern,
+    /// Where the rewritten request goes.
+    pub upstream: Upstream,
+    /// The service behind `upstream`.
+    pub service: String,
+    /// The collection its cards go to.
+    pub collection: CollectionName,
+    /// Content types it takes; every other is refused.
+    pub content: Vec<Content>,
+    /// Largest body, in bytes.
+    pub max_body: u64,
+    /// What to do with a card number outside the declared fields.
+    pub on_leak: OnLeak,
+    /// How long the service may take.
+    pub timeout: Duration,
+    /// The fields that carry card data.
+    pub fields: Vec<Field<IngressOp>>,
+}
+
+/// A way out: a service's request whose token fields are replaced before a destination sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EgressRoute {
+    /// Its name, unique over both planes.
+    pub name: String,
+    /// Methods it takes, upper case.
+    pub methods: Vec<String>,
+    /// Paths it takes, the same at the destination.
+    pub path: PathPattern,
+    /// Services that may use it.
+    pub services: Vec<String>,
+    /// Where the request goes.
+    pub destination: String,
+    /// The collection its tokens are from.
+    pub collection: CollectionName,
+    /// Why cards leave; part of every decision and audit line.
+    pub purpose: String,
+    /// Content types it takes; every other is refused.
+    pub content: Vec<Content>,
+    /// Largest body, in bytes.
+    pub max_body: u64,
+    /// What to do with a card number in the destination's answer.
+    pub on_leak: OnLeak,
+    /// How long the destination may take.
+    pub timeout: Duration,
+    /// The fields that carry tokens.
+    pub fields: Vec<Field<EgressOp>>,
+}
+
+impl EgressRoute {
+    /// True when a token is exchanged for its card on this route.
+    #[must_use]
+    pub fn reveals(&self) -> bool {
+        self.fields.iter().any(|field| field.op == EgressOp::Reveal)
+    }
+}
+
+/// A field of a body, by its place in each content type, and what happens to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Field<Op> {
+    /// Its place in a JSON body.
+    pub json: Option<JsonSelector>,
+    /// Its name in a form body, decoded.
+    pub form: Option<String>,
+    /// What happens to it.
+    pub op: Op,
+}
+
+/// What ingress does with a field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IngressOp {
+    /// The card number: replaced by a token.
+    Tokenize,
+    /// The security code: held in memory by the vault, removed from the request (PCI DSS 3.3.1).
+    Hold,
+    /// The expiry: kept with the card, forwarded unchanged.
+    Expiry,
+    /// The expiry's month, when it stands in a field of its own.
+    ExpiryMonth,
+    /// The expiry's year, when it stands in a field of its own.
+    ExpiryYear,
+}
+
+/// What egress does with a field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EgressOp {
+    /// A token: replaced by the card number.
+    Reveal,
+    /// Replaced by the held security code, once.
+    RevealCvv,
+    /// Replaced by the kept expiry.
+    RevealExpiry(ExpiryFormat),
+}
+
+/// How a destination wants an expiry written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExpiryFormat {
+    /// `12/30`
+    MmSlashYy,
+    /// `12/2030`
+    MmSlashYyyy,
+    /// `2030-12`
+    YyyyDashMm,
+    /// `1230`
+    Mmyy,
+}
+
+/// A content type the gateway can rewrite.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Content {
+    /// `application/json`
+    Json,
+    /// `application/x-www-form-urlencoded`
+    Form,
+}
+
+/// What to do with a card number where none may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnLeak {
+    /// Refuse the request.
+    Deny,
+    /// Replace all but the last four digits.
+    Mask,
+}
+
+/// The paths of a route.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum PathPattern {
+    /// This path.
+    Exact(String),
+    /// Every path that begins with this; ends in `/`.
+    Prefix(String),
+}
+
+impl PathPattern {
+    /// True when the route takes the path, which must be decoded and free of dot segments already.
+    #[must_use]
+    pub fn matches(&self, path: &str) -> bool {
+        match self {
+            Self::Exact(exact) => path == exact,
+            Self::Prefix(prefix) => path.starts_with(prefix),
+        }
+    }
+}
+
+impl std::fmt::Display for PathPattern {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Exact(path) => f.write_str(path),
+            Self::Prefix(path) => write!(f, "{path}*"),
+        }
+    }
+}
+
+/// The server of a service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Upstream {
+    /// Speak TLS to it.
+    pub tls: bool,
+    /// Host name or address, without brackets.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// PEM file of the only roots its certificate may chain to; always there with `tls`.
+    pub roots: Option<PathBuf>,
+}
+
+impl Upstream {
+    /// `host:port`, with brackets around an IPv6 address (RFC 3986 section 3.2.2).
+    #[must_use]
+    pub fn authority(&self) -> String {
+        if self.host.contains(':') {
+            format!("[{}]:{}", self.host, self.port)
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// All routes of a bundle, in file order.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Routes {
+    pub(crate) ingress: Vec<IngressRoute>,
+    pub(crate) egress: Vec<EgressRoute>,
+}
+
+impl Routes {
+    /// Reads the text of a `routes.toml` against the text of the `segments.toml` it refers to; relative paths
+    /// in both start at `base`.
+    ///
+    /// # Errors
+    /// Every fault in either, with its place.
+    pub fn parse(text: &str, segments: &str, base: &Path) -> Result<Self, Faults> {
+        let mut faults = Faults::default();
+        let declared = Source { file: crate::segments::SEGMENTS_FILE, text: segments };
+        let names = crate::segments::read(&declared, base, &mut faults);
+        let source = Source { file: ROUTES_FILE, text };
+        let mut reading = Reading::new(base, names.as_ref(), faults.is_empty());
+        reading.file(&source, &mut faults);
+        let routes = reading.finish();
+        faults.into_result(Some(routes))
+    }
+}
+
+/// The words of `segments.toml` that routes refer to.
+pub(crate) type Declared = (Segments, crate::segments::Names);
+
+/// The file's name in a bundle.
+pub(crate) const ROUTES_FILE: &str = "routes.toml";
+
+#[cfg(test)]
+mod tests;

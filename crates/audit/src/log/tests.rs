@@ -1,0 +1,121 @@
+//! Tests of segments and recovery that need a small segment size or a look inside.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::*;
+use crate::event::{Action, Outcome};
+use crate::walk::Flaw;
+
+fn event() -> Event {
+    Event::new(Action::Inspect, Outcome::Allowed).who(&Name::parse("custodian").unwrap())
+}
+
+/// A closed log of `lines` lines in segments of about four.
+fn segmented(directory: &Path, lines: u64) -> Vec<PathBuf> {
+    let (log, _) = Log::open_with(directory, "cordon.test/vault", 1000).unwrap();
+    for index in 0..lines {
+        assert_eq!(log.append_blocking(event()).unwrap().index(), index);
+    }
+    log.close().unwrap();
+    verify::list(directory).unwrap().into_iter().map(|segment| segment.path).collect()
+}
+
+fn verifier(directory: &Path) -> VerifierKey {
+    VerifierKey::parse(&fs::read_to_string(directory.join(VERIFIER)).unwrap()).unwrap()
+}
+
+fn first_flaw(directory: &Path) -> (u64, Flaw) {
+    match verify::verify(directory, &verifier(directory), None) {
+        Err(VerifyError::Line { index, flaw, .. }) => (index, flaw),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_log_rotates_by_size_and_reopens_over_all_segments() {
+    let scratch = tempfile::tempdir().unwrap();
+    let segments = segmented(scratch.path(), 40);
+    assert!(segments.len() > 5, "{segments:?}");
+    for path in &segments {
+        assert!(fs::metadata(path).unwrap().len() <= 1000);
+    }
+    let (log, recovered) = Log::open(scratch.path(), "cordon.test/vault").unwrap();
+    assert_eq!((recovered.size, recovered.torn_bytes, recovered.created), (40, 0, false));
+    assert_eq!(log.append_blocking(event()).unwrap().index(), 40);
+    log.close().unwrap();
+    assert_eq!(verify::verify(scratch.path(), &verifier(scratch.path()), None).unwrap().lines, 41);
+}
+
+#[test]
+fn a_removed_segment_names_its_first_line() {
+    let scratch = tempfile::tempdir().unwrap();
+    let segments = segmented(scratch.path(), 40);
+    let gone = verify::list(scratch.path()).unwrap()[2].first;
+    let after = verify::list(scratch.path()).unwrap()[3].first;
+    fs::remove_file(&segments[2]).unwrap();
+    assert_eq!(first_flaw(scratch.path()), (gone, Flaw::Missing { found: after }));
+}
+
+#[test]
+fn a_removed_first_segment_names_line_zero() {
+    let scratch = tempfile::tempdir().unwrap();
+    let segments = segmented(scratch.path(), 40);
+    let after = verify::list(scratch.path()).unwrap()[1].first;
+    fs::remove_file(&segments[0]).unwrap();
+    assert_eq!(first_flaw(scratch.path()), (0, Flaw::Missing { found: after }));
+}
+
+#[test]
+fn a_removed_last_segment_is_a_truncated_log() {
+    let scratch = tempfile::tempdir().unwrap();
+    let segments = segmented(scratch.path(), 40);
+    let have = verify::list(scratch.path()).unwrap().last().unwrap().first;
+    fs::remove_file(segments.last().unwrap()).unwrap();
+    let error = verify::verify(scratch.path(), &verifier(scratch.path()), None).unwrap_err();
+    assert!(matches!(error, VerifyError::Truncated { have: h, signed: 40 } if h == have), "{error:?}");
+}
+
+#[test]
+fn a_segment_cut_in_the_middle_of_the_log_is_not_taken_for_a_torn_end() {
+    let scratch = tempfile::tempdir().unwrap();
+    let segments = segmented(scratch.path(), 40);
+    let bytes = fs::read(&segments[1]).unwrap();
+    fs::write(&segments[1], &bytes[..bytes.len() - 10]).unwrap();
+    let last = verify::list(scratch.path()).unwrap()[2].first - 1;
+    assert_eq!(first_flaw(scratch.path()), (last, Flaw::CutOff));
+}
+
+#[test]
+fn reading_from_an_index_starts_there_in_any_segment() {
+    let scratch = tempfile::tempdir().unwrap();
+    segmented(scratch.path(), 40);
+    for first in [0, 1, 7, 20, 39, 40] {
+        let indexes: Vec<u64> =
+            crate::read_from(scratch.path(), first).unwrap().map(|line| line.unwrap().index).collect();
+        assert_eq!(indexes, (first..40).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn a_segment_that_was_begun_and_not_written_is_gone_on_with() {
+    let scratch = tempfile::tempdir().unwrap();
+    segmented(scratch.path(), 3);
+    fs::write(scratch.path().join(crate::segment::file_name(3)), "").unwrap();
+    let (log, recovered) = Log::open(scratch.path(), "cordon.test/vault").unwrap();
+    assert_eq!(recovered.size, 3);
+    assert_eq!(log.append_blocking(event()).unwrap().index(), 3);
+}
+
+#[test]
+fn the_newest_checkpoint_is_signed_within_its_period_without_further_events() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (log, _) = Log::open(scratch.path(), "cordon.test/vault").unwrap();
+    log.append_blocking(event()).unwrap();
+    let deadline = std::time::Instant::now() + crate::writer::CHECKPOINT_EVERY * 10;
+    while log.statistics().signed < 1 {
+        assert!(std::time::Instant::now() < deadline, "no checkpoint in time");
+        std::thread::yield_now();
+    }
+    assert_eq!(Checkpoint::open(log.checkpoint().note(), log.verifier()).unwrap().size(), 1);
+}

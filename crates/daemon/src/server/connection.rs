@@ -1,0 +1,201 @@
+//! One connection, from its handshake to its end.
+//!
+//! It must never stay open without a request, nor wait for a peer without a limit. Tests: `tests/server.rs`,
+//! `tests/limits.rs`.
+
+use std::convert::Infallible;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use super::stall::Stall;
+use super::{Arrival, Call, Limits, Refused, Shared};
+use crate::body::Body;
+use crate::tls::{self, Peer};
+
+/// How HTTP is spoken, once for each version.
+pub(super) struct Protocols {
+    http1: Builder<TokioExecutor>,
+    http2: Builder<TokioExecutor>,
+}
+
+impl Protocols {
+    pub(super) fn new(limits: &Limits) -> Protocols {
+        let mut http1 = Builder::new(TokioExecutor::new()).http1_only();
+        http1
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(limits.header_read)
+            .max_headers(limits.headers)
+            .max_buf_size(usize::try_from(limits.header_bytes).unwrap_or(usize::MAX).max(LEAST_BUFFER));
+        let mut http2 = Builder::new(TokioExecutor::new()).http2_only();
+        http2
+            .http2()
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(limits.streams)
+            .max_header_list_size(limits.header_bytes)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .keep_alive_interval(PING_EVERY)
+            .keep_alive_timeout(limits.header_read);
+        Protocols { http1, http2 }
+    }
+}
+
+/// Serves one connection to its end.
+pub(super) async fn run(arrival: Arrival, handler: Call, protocols: Arc<Protocols>, shared: Arc<Shared>) {
+    let Arrival { service, stream, address, place } = arrival;
+    let (Some(service), Ok(stream)) = (shared.services.get(service), TcpStream::from_std(stream)) else {
+        return;
+    };
+    match &service.tls {
+        None => {
+            let peer = Arc::new(Peer { uri: None, address });
+            serve(stream, &protocols.http1, handler, peer, &shared).await;
+        }
+        Some(config) => match handshake(stream, config, &shared).await {
+            Ok(stream) => {
+                let (_, session) = stream.get_ref();
+                let certificate = session.peer_certificates().and_then(<[_]>::first);
+                let peer = Arc::new(Peer { uri: certificate.and_then(tls::uri_of), address });
+                let is_http2 = session.alpn_protocol() == Some(tls::ALPN_H2);
+                let protocol = if is_http2 { &protocols.http2 } else { &protocols.http1 };
+                serve(stream, protocol, handler, peer, &shared).await;
+            }
+            Err(refused) => {
+                shared.metrics.refused.inc();
+                (service.on_refused)(address, refused);
+            }
+        },
+    }
+    drop(place);
+}
+
+async fn handshake(
+    stream: TcpStream,
+    config: &Arc<ServerConfig>,
+    shared: &Shared,
+) -> Result<TlsStream<TcpStream>, Refused> {
+    let shake = async {
+        let _turn = shared.handshakes.acquire().await;
+        TlsAcceptor::from(Arc::clone(config)).accept(stream).await
+    };
+    match tokio::time::timeout(shared.limits.handshake, shake).await {
+        Ok(Ok(stream)) => Ok(stream),
+        Ok(Err(error)) => Err(why(&error)),
+        Err(_) => Err(Refused::TimedOut),
+    }
+}
+
+/// What a failed handshake means.
+fn why(error: &io::Error) -> Refused {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        Some(rustls::Error::NoCertificatesPresented) => Refused::NoCertificate,
+        Some(rustls::Error::InvalidCertificate(_)) => Refused::BadCertificate,
+        Some(rustls::Error::PeerIncompatible(_)) => Refused::Incompatible,
+        _ => Refused::Broken,
+    }
+}
+
+/// Speaks HTTP until the peer leaves, is idle, or the server is drained.
+async fn serve<S>(
+    stream: S,
+    protocol: &Builder<TokioExecutor>,
+    handler: Call,
+    peer: Arc<Peer>,
+    shared: &Shared,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let activity = Arc::new(Activity::default());
+    let counted = Arc::clone(&activity);
+    let service = service_fn(move |request: Request<Incoming>| {
+        let running = Running::new(&counted);
+        let answer = handler(request, Arc::clone(&peer));
+        async move {
+            let response: Response<Body> = answer.await;
+            drop(running);
+            Ok::<_, Infallible>(response)
+        }
+    });
+    let io = TokioIo::new(Stall::new(stream, shared.limits.write_stall));
+    let mut connection = std::pin::pin!(protocol.serve_connection(io, service));
+    tokio::select! {
+        biased;
+        // Errors of a connection are its peer's and say nothing about a request.
+        _ended = connection.as_mut() => return,
+        () = shared.drain.triggered() => {}
+        () = activity.idle(shared.limits.idle) => {}
+    }
+    if activity.begun.load(Ordering::Relaxed) == 0 {
+        // Nothing was ever asked. Hyper would wait for a first head until its timeout.
+        return;
+    }
+    connection.as_mut().graceful_shutdown();
+    if shared.drain.is_triggered() {
+        // The worker keeps the deadline.
+        let _ended = connection.await.is_err();
+    } else {
+        let _ended = tokio::time::timeout(shared.limits.idle, connection).await.is_err();
+    }
+}
+
+/// Requests of one connection.
+#[derive(Default)]
+struct Activity {
+    begun: AtomicU64,
+    running: AtomicUsize,
+}
+
+impl Activity {
+    /// Ends when no request ran or began for a whole period.
+    async fn idle(&self, period: Duration) {
+        let mut seen = self.begun.load(Ordering::Relaxed);
+        loop {
+            tokio::time::sleep(period).await;
+            let begun = self.begun.load(Ordering::Relaxed);
+            if begun == seen && self.running.load(Ordering::Relaxed) == 0 {
+                return;
+            }
+            seen = begun;
+        }
+    }
+}
+
+/// A request that runs, until dropped.
+struct Running(Arc<Activity>);
+
+impl Running {
+    fn new(activity: &Arc<Activity>) -> Running {
+        activity.begun.fetch_add(1, Ordering::Relaxed);
+        activity.running.fetch_add(1, Ordering::Relaxed);
+        Running(Arc::clone(activity))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.running.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The least that hyper takes as a buffer.
+const LEAST_BUFFER: usize = 8192;
+/// Bytes of one request's body that may be on their way.
+const STREAM_WINDOW: u32 = 256 * 1024;
+/// Bytes of all of a connection's bodies that may be on their way.
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// A peer that does not answer a ping in time is gone.
+const PING_EVERY: Duration = Duration::from_secs(20);

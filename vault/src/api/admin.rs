@@ -1,0 +1,123 @@
+//! The administration listener: seal, collections, keys, status, audit pages.
+//! Must never serve a data call. Tests: `tests/tests/api.rs`, `tests/tests/identity.rs`.
+
+use super::{Call, Refused, answer, read_json, refuse, take_leave};
+use crate::store::Store;
+use crate::vault::Vault;
+use cordon_audit::Action;
+use cordon_daemon::body::Body;
+use cordon_daemon::tls::Peer;
+use cordon_policy::{Administer, Observe};
+use cordon_wire::limits::{MAX_ADMIN_BODY, MAX_AUDIT_PAGE};
+use cordon_wire::{CreateCollection, InitRequest, ProblemCode, RotateRequest, UnsealRequest};
+use http::{Method, Request, Response, Uri};
+use hyper::body::Incoming;
+
+/// Answers one request on the administration listener.
+pub async fn handle<S: Store>(vault: &Vault<S>, peer: &Peer, request: Request<Incoming>) -> Response<Body> {
+    let (parts, mut body) = request.into_parts();
+    let call = match Call::authenticate(vault, peer, &parts.headers) {
+        Ok(call) => call,
+        Err((caller, refused)) => return refuse(vault, &caller, refused).await,
+    };
+    let result = if parts.method == Method::GET {
+        read(&call, &parts.uri).await
+    } else if parts.method == Method::POST {
+        change(&call, parts.uri.path(), &mut body).await
+    } else {
+        Err(Refused::new(Action::Authenticate, ProblemCode::MethodNotAllowed))
+    };
+    match result {
+        Ok(response) => response,
+        Err(refused) => {
+            take_leave(&mut body, &parts.headers).await;
+            refuse(vault, &call.caller, refused).await
+        }
+    }
+}
+
+async fn read<S: Store>(call: &Call<'_, S>, uri: &Uri) -> Result<Response<Body>, Refused> {
+    let (vault, caller) = (call.vault, &call.caller);
+    let action = Action::Observe;
+    let known = ["/v1/seal", "/v1/status", "/v1/collections", "/v1/keys", "/v1/audit"];
+    if !known.contains(&uri.path()) {
+        return Err(Refused::new(action, ProblemCode::UnknownRoute));
+    }
+    let permit = call.decide::<Observe>(action, |ask| ask)?;
+    let failed = Refused::of(action);
+    Ok(match uri.path() {
+        "/v1/seal" => answer(&vault.show_seal(caller, permit).await.map_err(failed)?, caller),
+        "/v1/status" => answer(&vault.status(caller, permit).await.map_err(failed)?, caller),
+        "/v1/collections" => answer(&vault.list_collections(caller, permit).await.map_err(failed)?, caller),
+        "/v1/keys" => answer(&vault.list_keys(caller, permit).await.map_err(failed)?, caller),
+        _audit => {
+            let (from, limit) = page(uri.query()).ok_or(Refused::new(action, ProblemCode::Malformed))?;
+            answer(&vault.audit_page(caller, permit, from, limit).await.map_err(failed)?, caller)
+        }
+    })
+}
+
+async fn change<S: Store>(
+    call: &Call<'_, S>,
+    path: &str,
+    body: &mut Incoming,
+) -> Result<Response<Body>, Refused> {
+    let (vault, caller) = (call.vault, &call.caller);
+    let action = match path {
+        "/v1/seal/init" => Action::Init,
+        "/v1/seal/unseal" => Action::Unseal,
+        "/v1/seal/seal" => Action::Seal,
+        "/v1/collections" => Action::CollectionCreate,
+        "/v1/keys/rotate" => Action::KeyRotate,
+        _other => return Err(Refused::new(Action::Authenticate, ProblemCode::UnknownRoute)),
+    };
+    let permit = call.decide::<Administer>(action, |ask| ask)?;
+    let refused = |code| Refused::new(action, code);
+    let failed = Refused::of(action);
+    Ok(match path {
+        "/v1/seal/init" => {
+            let request: InitRequest = read_json(body, MAX_ADMIN_BODY).await.map_err(refused)?;
+            answer(&vault.init(caller, permit, &request).await.map_err(failed)?, caller)
+        }
+        "/v1/seal/unseal" => {
+            let request: UnsealRequest = read_json(body, MAX_ADMIN_BODY).await.map_err(refused)?;
+            answer(&vault.unseal(caller, permit, request.share).await.map_err(failed)?, caller)
+        }
+        "/v1/seal/seal" => answer(&vault.seal(caller, permit).await.map_err(failed)?, caller),
+        "/v1/collections" => {
+            let request: CreateCollection = read_json(body, MAX_ADMIN_BODY).await.map_err(refused)?;
+            answer(&vault.create_collection(caller, permit, request).await.map_err(failed)?, caller)
+        }
+        _rotate => {
+            let request: RotateRequest = read_json(body, MAX_ADMIN_BODY).await.map_err(refused)?;
+            answer(&vault.rotate(caller, permit, request).await.map_err(failed)?, caller)
+        }
+    })
+}
+
+/// `from` and `limit` of an audit page; both have defaults, anything else is malformed.
+fn page(query: Option<&str>) -> Option<(u64, usize)> {
+    let (mut from, mut limit) = (0, MAX_AUDIT_PAGE);
+    for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
+        match pair.split_once('=')? {
+            ("from", value) => from = value.parse().ok()?,
+            ("limit", value) => limit = value.parse().ok()?,
+            _other => return None,
+        }
+    }
+    Some((from, limit))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::page;
+
+    #[test]
+    fn a_page_is_from_and_limit_and_nothing_else() {
+        assert_eq!(page(None), Some((0, 1_000)));
+        assert_eq!(page(Some("from=7&limit=2")), Some((7, 2)));
+        for bad in ["from", "from=x", "limit=-1", "other=1", "from=1&&x"] {
+            assert_eq!(page(Some(bad)), None, "{bad}");
+        }
+    }
+}

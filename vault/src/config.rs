@@ -1,0 +1,181 @@
+//! The vault's configuration file, as `docs/configuration.md` describes it.
+//! Must never hold a secret inline or a default that weakens security. Tests: at the end of the file.
+
+use cordon_card::Environment;
+use serde::Deserialize;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The file as written; unknown keys are refused.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Stamped into keys, records and tokens.
+    pub environment: Environment,
+    /// Directory of the store and the audit log.
+    pub data_dir: PathBuf,
+    /// Directory of the policy bundle.
+    pub policies: PathBuf,
+    /// Threads that serve; the machine's cores when absent.
+    pub workers: Option<usize>,
+    /// The five data calls.
+    pub data: Listen,
+    /// Administration.
+    pub admin: Listen,
+    /// Health, readiness and metrics, on loopback.
+    pub metrics: Listen,
+    /// Certificates.
+    pub tls: Tls,
+    /// Store engine.
+    #[serde(default)]
+    pub store: StoreConfig,
+    /// Held security codes.
+    #[serde(default)]
+    pub sad: SadConfig,
+}
+
+/// Where a listener binds.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Listen {
+    /// Address; port 0 lets the system choose.
+    pub listen: SocketAddr,
+}
+
+/// PEM files.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// Certificate chain of the vault.
+    pub cert: PathBuf,
+    /// Its private key, 0600.
+    pub key: PathBuf,
+    /// Roots that client certificates must chain to.
+    pub client_roots: PathBuf,
+}
+
+/// Which engine, and its memory.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StoreConfig {
+    /// Engine.
+    pub engine: EngineChoice,
+    /// Block cache in MiB.
+    pub cache_mib: u64,
+}
+
+impl Default for StoreConfig {
+    fn default() -> Self {
+        Self { engine: EngineChoice::Fjall, cache_mib: 64 }
+    }
+}
+
+/// Store engines that exist.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EngineChoice {
+    /// The embedded default.
+    Fjall,
+}
+
+/// Bounds of held security codes (PCI DSS 3.3.2).
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SadConfig {
+    /// Seconds one is held, at most [`MAX_SAD_TTL_S`].
+    pub ttl_s: u64,
+    /// Held at once.
+    pub max: usize,
+}
+
+impl Default for SadConfig {
+    fn default() -> Self {
+        Self { ttl_s: 900, max: 100_000 }
+    }
+}
+
+impl Config {
+    /// Makes relative paths absolute against the file's directory and lists every fault.
+    ///
+    /// # Errors
+    /// One line per fault.
+    pub fn resolve(mut self, file: &Path) -> Result<Self, Vec<String>> {
+        let base = file.parent().unwrap_or(Path::new("."));
+        for path in [
+            &mut self.data_dir,
+            &mut self.policies,
+            &mut self.tls.cert,
+            &mut self.tls.key,
+            &mut self.tls.client_roots,
+        ] {
+            *path = base.join(&*path);
+        }
+        let mut faults = Vec::new();
+        if !self.metrics.listen.ip().is_loopback() {
+            faults.push("metrics.listen must be a loopback address: it speaks clear text".to_owned());
+        }
+        if self.sad.ttl_s == 0 || self.sad.ttl_s > MAX_SAD_TTL_S {
+            faults.push(format!("sad.ttl_s must be from 1 to {MAX_SAD_TTL_S}"));
+        }
+        if self.workers == Some(0) {
+            faults.push("workers must be at least 1".to_owned());
+        }
+        for (name, listen) in [("data.listen", self.data.listen), ("admin.listen", self.admin.listen)] {
+            if listen.ip().is_unspecified() {
+                faults.push(format!(
+                    "{name} must name one address of the isolated segment, not all (PCI 1.4.4)"
+                ));
+            }
+        }
+        if faults.is_empty() { Ok(self) } else { Err(faults) }
+    }
+
+    /// Threads that serve.
+    #[must_use]
+    pub fn worker_count(&self) -> usize {
+        self.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get))
+    }
+
+    /// How long a security code is held.
+    #[must_use]
+    pub const fn sad_ttl(&self) -> Duration {
+        Duration::from_secs(self.sad.ttl_s)
+    }
+}
+
+/// Longest time a security code may be held: one hour (pci.md C.6).
+pub const MAX_SAD_TTL_S: u64 = 3_600;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(extra: &str, data: &str, metrics: &str) -> String {
+        format!(
+            "environment = \"dev\"\ndata_dir = \"d\"\npolicies = \"/p\"\n{extra}\n[data]\nlisten = \"{data}\"\n\
+             [admin]\nlisten = \"127.0.0.1:0\"\n[metrics]\nlisten = \"{metrics}\"\n[tls]\ncert = \"c\"\nkey = \"k\"\n\
+             client_roots = \"r\"\n"
+        )
+    }
+
+    #[test]
+    fn relative_paths_start_at_the_file() {
+        let config: Config = toml::from_str(&text("", "127.0.0.1:0", "127.0.0.1:0")).unwrap();
+        let config = config.resolve(Path::new("/etc/cordon/vault.toml")).unwrap();
+        assert_eq!(config.data_dir, Path::new("/etc/cordon/d"));
+        assert_eq!(config.policies, Path::new("/p"));
+    }
+
+    #[test]
+    fn every_fault_is_listed_at_once() {
+        let config: Config = toml::from_str(&text("workers = 0", "0.0.0.0:1", "10.0.0.1:1")).unwrap();
+        let faults = config.resolve(Path::new("vault.toml")).unwrap_err();
+        assert_eq!(faults.len(), 3, "{faults:?}");
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused() {
+        assert!(toml::from_str::<Config>(&text("persist_cvv = true", "127.0.0.1:0", "127.0.0.1:0")).is_err());
+    }
+}

@@ -1,0 +1,60 @@
+//! What can go wrong in the vault, whose fault it is, and the one place where it becomes a problem code.
+//! Must never carry request text, card data or key material. Tests: the API's end-to-end tests.
+
+use cordon_wire::ProblemCode;
+
+/// A call or an item that could not be carried out.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum VaultError {
+    /// The caller's: what it sent or asked for is refused with this code.
+    #[error("refused: {}", .0.as_str())]
+    Refused(ProblemCode),
+    /// The caller's, with words of our own about what is wrong. Never request text.
+    #[error("refused: {code}: {words}", code = .0.as_str(), words = .1)]
+    Explained(ProblemCode, String),
+    /// The operator's: the vault is sealed or not initialised.
+    #[error("the vault is not unsealed")]
+    NotUnsealed(ProblemCode),
+    /// The operator's: the audit log takes no lines.
+    #[error("audit log: {0}")]
+    Audit(#[from] cordon_audit::AuditError),
+    /// The operator's or a bug: the store.
+    #[error("store: {0}")]
+    Store(#[from] crate::store::StoreError),
+    /// A stored record or document does not open: corruption, substitution or a bug.
+    #[error("integrity: {0}")]
+    Integrity(&'static str),
+    /// The system's random source failed.
+    #[error("the system gives no randomness")]
+    Randomness,
+}
+
+impl VaultError {
+    /// The code the caller sees.
+    #[must_use]
+    pub fn code(&self) -> ProblemCode {
+        match self {
+            Self::Refused(code) | Self::Explained(code, _) | Self::NotUnsealed(code) => *code,
+            Self::Audit(_) => ProblemCode::AuditUnavailable,
+            Self::Store(crate::store::StoreError::Conflict) => ProblemCode::Conflict,
+            Self::Store(_) => ProblemCode::StoreUnavailable,
+            Self::Integrity(_) | Self::Randomness => ProblemCode::Internal,
+        }
+    }
+
+    /// What the caller is told beside the code.
+    #[must_use]
+    pub fn detail(&self) -> Option<&str> {
+        match self {
+            Self::Explained(_, words) => Some(words),
+            _other => None,
+        }
+    }
+}
+
+impl From<ProblemCode> for VaultError {
+    fn from(code: ProblemCode) -> Self {
+        Self::Refused(code)
+    }
+}

@@ -1,0 +1,167 @@
+//! Changes of a keyring: each makes a successor with the next epoch and leaves the present one as it is.
+//!
+//! Must never leave two versions of a key active, or an active key without bytes. Tests: `keyring/tests.rs`.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::document::KeyRow;
+use super::wrap::{self, Place};
+use super::{Document, KEK_WRAP_LABEL, KeyState, KeyringError, Purpose, Unlocked};
+use crate::keys::usage::Stored;
+use crate::keys::{DataKey, IndexKey, Kek, Key, KeyId};
+use crate::record::xaes::XaesKey;
+use crate::store::CollectionId;
+
+impl Unlocked {
+    /// The successor with one data key and one index key, both active, for a new collection.
+    ///
+    /// # Errors
+    /// [`KeyringError::CollectionExists`]; [`KeyringError::Key`] without randomness.
+    pub fn add_collection(&self, collection: CollectionId, now: Timestamp) -> Result<Unlocked, KeyringError> {
+        let CollectionId(number) = collection;
+        if self.collections.contains_key(&number) {
+            return Err(KeyringError::CollectionExists(number));
+        }
+        let mut document = self.successor()?;
+        let (kek, wrapper) = self.active_kek()?;
+        let data =
+            Slot { purpose: Purpose::Data, collection: Some(number), version: 1, wrapped_by: Some(kek) };
+        add_key(&mut document, data, &DataKey::generate()?, &wrapper, now)?;
+        let index = Slot { purpose: Purpose::Index, ..data };
+        add_key(&mut document, index, &IndexKey::generate()?, &wrapper, now)?;
+        self.succeed(document)
+    }
+
+    /// The successor in which a new data key of the collection is active and the one before it only opens.
+    ///
+    /// # Errors
+    /// [`KeyringError::UnknownCollection`]; [`KeyringError::Key`] without randomness.
+    pub fn rotate_data(&self, collection: CollectionId, now: Timestamp) -> Result<Unlocked, KeyringError> {
+        let CollectionId(number) = collection;
+        if !self.collections.contains_key(&number) {
+            return Err(KeyringError::UnknownCollection(number));
+        }
+        let (purpose, collection) = (Purpose::Data, Some(number));
+        let mut document = self.successor()?;
+        let version = retire_active(&mut document, purpose, collection, now)?;
+        let (kek, wrapper) = self.active_kek()?;
+        let slot = Slot { purpose, collection, version, wrapped_by: Some(kek) };
+        add_key(&mut document, slot, &DataKey::generate()?, &wrapper, now)?;
+        self.succeed(document)
+    }
+
+    /// The successor in which a new key-encryption key is active and wraps every key of every collection. The
+    /// one before it stays, deactivated, for backups that still need it. No record is touched.
+    ///
+    /// # Errors
+    /// [`KeyringError::Key`] without randomness.
+    pub fn rotate_kek(&self, now: Timestamp) -> Result<Unlocked, KeyringError> {
+        let mut document = self.successor()?;
+        let version = retire_active(&mut document, Purpose::Kek, None, now)?;
+        let kek = Kek::generate()?;
+        let slot = Slot { purpose: Purpose::Kek, collection: None, version, wrapped_by: None };
+        add_key(&mut document, slot, &kek, &self.authority.wrapper, now)?;
+        let new = wrap::wrapper_of(&kek, KEK_WRAP_LABEL)?;
+        let old = self.kek_wrappers()?;
+        for row in document.keys.iter_mut().filter(|row| row.wrapped.is_some()) {
+            let Some(wrapped_by) = row.wrapped_by else { continue };
+            let old = old.get(&wrapped_by).ok_or_else(|| KeyringError::Unwrap(row.id.clone()))?;
+            match row.purpose {
+                Purpose::Kek => {}
+                Purpose::Data => self.rewrap::<crate::keys::usage::Data>(row, old, &new, version)?,
+                Purpose::Index => self.rewrap::<crate::keys::usage::Index>(row, old, &new, version)?,
+            }
+        }
+        self.succeed(document)
+    }
+
+    fn rewrap<U: Stored>(
+        &self,
+        row: &mut KeyRow,
+        old: &XaesKey,
+        new: &XaesKey,
+        kek: u32,
+    ) -> Result<(), KeyringError> {
+        let environment = self.environment();
+        let key: Key<U> = wrap::unwrap(row, old, environment)?;
+        row.wrapped_by = Some(kek);
+        let (wrapped, commitment) = wrap::wrap(&Place::of(row, environment), &key, new)?;
+        row.wrapped = Some(wrapped);
+        row.commitment = commitment;
+        Ok(())
+    }
+
+    fn successor(&self) -> Result<Document, KeyringError> {
+        let mut document = self.document.clone();
+        document.epoch =
+            document.epoch.checked_add(1).ok_or(KeyringError::Corrupt("the epoch is exhausted"))?;
+        Ok(document)
+    }
+}
+
+/// Where a new key goes.
+#[derive(Clone, Copy)]
+pub(super) struct Slot {
+    pub(super) purpose: Purpose,
+    pub(super) collection: Option<u32>,
+    pub(super) version: u32,
+    pub(super) wrapped_by: Option<u32>,
+}
+
+/// Adds a new, active version of a key, wrapped by `wrapper`.
+pub(super) fn add_key<U: Stored>(
+    document: &mut Document,
+    slot: Slot,
+    key: &Key<U>,
+    wrapper: &XaesKey,
+    now: Timestamp,
+) -> Result<(), KeyringError> {
+    let Slot { purpose, collection, version, wrapped_by } = slot;
+    let days = match purpose {
+        Purpose::Kek => KEK_DAYS,
+        Purpose::Data => DATA_DAYS,
+        Purpose::Index => INDEX_DAYS,
+    };
+    let end = now.checked_add(SignedDuration::from_hours(24 * days));
+    let id = KeyId::draw(U::NAME)?;
+    let place = Place { environment: document.environment, id: &id, collection, version, wrapped_by };
+    let (wrapped, commitment) = wrap::wrap(&place, key, wrapper)?;
+    document.keys.push(KeyRow {
+        id,
+        purpose,
+        collection,
+        version,
+        state: KeyState::Active,
+        created: now,
+        activated: Some(now),
+        deactivated: None,
+        cryptoperiod_end: end.map_err(|_range| KeyringError::Corrupt("the clock is out of range"))?,
+        wrapped_by,
+        wrapped: Some(wrapped),
+        commitment,
+    });
+    Ok(())
+}
+
+/// Deactivates the active version of a key, if there is one, and gives the number of the version to follow.
+fn retire_active(
+    document: &mut Document,
+    purpose: Purpose,
+    collection: Option<u32>,
+    now: Timestamp,
+) -> Result<u32, KeyringError> {
+    let mut highest: u32 = 0;
+    for row in document.keys.iter_mut().filter(|row| row.purpose == purpose && row.collection == collection) {
+        highest = highest.max(row.version);
+        if row.state == KeyState::Active {
+            row.state = KeyState::Deactivated;
+            row.deactivated = Some(now);
+        }
+    }
+    highest.checked_add(1).ok_or(KeyringError::Corrupt("the versions are exhausted"))
+}
+
+/// Cryptoperiods in days (SP 800-57 part 1 table 1: at most two years of protecting for symmetric keys).
+const KEK_DAYS: i64 = 365;
+const DATA_DAYS: i64 = 365;
+const INDEX_DAYS: i64 = 730;

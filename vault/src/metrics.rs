@@ -1,0 +1,120 @@
+//! Counters and histograms of the vault. Labels come from fixed lists only.
+//! Must never have a label whose value comes from a request. Tests: `tests/tests/api.rs`.
+
+use cordon_daemon::metrics::LATENCY_BUCKETS;
+use cordon_daemon::server::ConnectionMetrics;
+use http::StatusCode;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use std::fmt;
+use std::time::Duration;
+
+/// What a data call is counted under.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CallLabel {
+    call: &'static str,
+    status: &'static str,
+}
+
+/// What a latency is counted under.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LatencyLabel {
+    call: &'static str,
+}
+
+/// The vault's metrics.
+#[derive(Debug)]
+pub struct Metrics {
+    calls: Family<CallLabel, Counter>,
+    latency: Family<LatencyLabel, Histogram, fn() -> Histogram>,
+    connections: ConnectionMetrics,
+    gauges: Gauges,
+    registry: cordon_daemon::metrics::Metrics,
+}
+
+/// Values that are read when somebody asks.
+#[derive(Debug, Default)]
+pub struct Gauges {
+    /// 1 when unsealed.
+    pub unsealed: Gauge,
+    /// Lines in the audit log.
+    pub audit_lines: Gauge,
+    /// fsyncs of the audit log since start.
+    pub audit_syncs: Gauge,
+    /// Sequence of the last durable commit.
+    pub store_sequence: Gauge,
+    /// fsyncs of the store since start.
+    pub store_syncs: Gauge,
+    /// Security codes held now.
+    pub held_codes: Gauge,
+}
+
+impl Metrics {
+    /// All of them, registered.
+    #[must_use]
+    pub fn new() -> Self {
+        let mut registry = cordon_daemon::metrics::Metrics::new("cordon_vault");
+        let calls = Family::<CallLabel, Counter>::default();
+        let latency = Family::<LatencyLabel, Histogram, fn() -> Histogram>::new_with_constructor(histogram);
+        let connections = ConnectionMetrics::default();
+        let gauges = Gauges::default();
+        registry.register("calls", "Data calls answered, by status class", calls.clone());
+        registry.register("call_latency_seconds", "Time to answer a data call", latency.clone());
+        connections.register(&mut registry);
+        registry.register("unsealed", "1 when keys are in memory", gauges.unsealed.clone());
+        registry.register("audit_lines", "Lines in the audit log", gauges.audit_lines.clone());
+        registry.register("audit_syncs", "fsyncs of the audit log since start", gauges.audit_syncs.clone());
+        registry.register(
+            "store_sequence",
+            "Last durable commit of the store",
+            gauges.store_sequence.clone(),
+        );
+        registry.register("store_syncs", "fsyncs of the store since start", gauges.store_syncs.clone());
+        registry.register("held_security_codes", "Security codes in memory", gauges.held_codes.clone());
+        Self { calls, latency, connections, gauges, registry }
+    }
+
+    /// Counts one answered data call.
+    pub fn observe(&self, call: &'static str, status: StatusCode, took: Duration) {
+        let class = match status.as_u16() {
+            200..=299 => "2xx",
+            400..=499 => "4xx",
+            _other => "5xx",
+        };
+        self.calls.get_or_create(&CallLabel { call, status: class }).inc();
+        self.latency.get_or_create(&LatencyLabel { call }).observe(took.as_secs_f64());
+    }
+
+    /// Counters of the listeners.
+    #[must_use]
+    pub fn connections(&self) -> &ConnectionMetrics {
+        &self.connections
+    }
+
+    /// Values to set before encoding.
+    #[must_use]
+    pub fn gauges(&self) -> &Gauges {
+        &self.gauges
+    }
+
+    /// `OpenMetrics` text.
+    ///
+    /// # Errors
+    /// The formatter failed.
+    pub fn encode(&self) -> Result<String, fmt::Error> {
+        self.registry.encode()
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn histogram() -> Histogram {
+    Histogram::new(LATENCY_BUCKETS)
+}

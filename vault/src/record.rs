@@ -1,0 +1,343 @@
+//! Sealed card records: the only form in which a card reaches a store, and the few ways to open one.
+//!
+//! Must never open a record without a proof of decision and audit line, never try one key after another, and
+//! never say why a record was refused. On disk, all integers big-endian:
+//!
+//! ```text
+//! format (1) | data key version (4) | nonce (24) | ciphertext of the plaintext below | tag (16)
+//! ```
+//!
+//! Associated data: label, format, environment, collection, token, card id, key version and token expiry,
+//! each with its length, so that a record opens in its own row only (pci.md B12). The plaintext is laid out
+//! in `layout`. Tests: `record/tests.rs`; fuzzed by `fuzz/fuzz_targets/record.rs`.
+//!
+//! ```compile_fail
+//! // A proof is made of a permit and a receipt, and of nothing else.
+//! let proof = cordon_vault::record::OpenProof(std::marker::PhantomData);
+//! ```
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use cordon_audit::Receipt;
+use cordon_card::{Brand, CardId, Environment, Expiry, Pan, Token, Truncated, Truncation};
+use cordon_policy::{Detokenize, Inspect, Permit};
+use subtle::ConstantTimeEq;
+use thiserror::Error;
+
+pub use metadata::{Metadata, MetadataError};
+
+use crate::keyring::{DataKeyVersion, Unlocked};
+use crate::keys::KeyError;
+use crate::keys::frame::framed;
+use crate::store::CollectionId;
+
+pub mod layout;
+mod metadata;
+pub mod xaes;
+
+/// What is kept of a card. Wiped on drop; `Debug` shows the type only.
+pub struct CardData {
+    /// The number.
+    pub pan: Pan,
+    /// The expiry, if one was given.
+    pub expiry: Option<Expiry>,
+    /// Free key-value pairs that came with the card.
+    pub metadata: Metadata,
+    /// When the token was made, in seconds since 1970.
+    pub created_at: u64,
+}
+
+impl fmt::Debug for CardData {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CardData(..)")
+    }
+}
+
+/// The row a record belongs to. Bound into the record: in any other row it does not open.
+#[derive(Debug, Clone, Copy)]
+pub struct Binding<'a> {
+    /// The vault's environment.
+    pub environment: Environment,
+    /// The collection.
+    pub collection: CollectionId,
+    /// The token, which is the row's key.
+    pub token: &'a Token,
+    /// The card's id.
+    pub card_id: CardId,
+    /// When the token expires, in seconds since 1970.
+    pub expires_at: Option<u64>,
+}
+
+impl Binding<'_> {
+    fn aad(&self, key_version: u32) -> Vec<u8> {
+        let CollectionId(collection) = self.collection;
+        let expires_at = self.expires_at.map(u64::to_be_bytes);
+        framed(
+            RECORD_LABEL,
+            &[
+                &[FORMAT],
+                self.environment.as_str().as_bytes(),
+                &collection.to_be_bytes(),
+                self.token.as_str().as_bytes(),
+                self.card_id.as_bytes(),
+                &key_version.to_be_bytes(),
+                // No expiry is an empty field, which no expiry time encodes to.
+                expires_at.as_ref().map_or(&[], <[u8; 8]>::as_slice),
+            ],
+        )
+    }
+}
+
+/// A sealed record. Made by sealing, or from the bytes a store kept: a store can be given no plaintext.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Sealed {
+    // INVARIANT(envelope): starts with FORMAT and `key_version`, and has one of the lengths sealing
+    // produces.
+    bytes: Box<[u8]>,
+    key_version: u32,
+}
+
+impl Sealed {
+    /// Takes back what a store kept.
+    ///
+    /// # Errors
+    /// [`Refused`] if the format is unknown or the length is none that sealing produces.
+    pub fn from_stored(stored: &[u8]) -> Result<Sealed, Refused> {
+        let (format, rest) = stored.split_first().ok_or(Refused)?;
+        let (version, body) = rest.split_first_chunk::<4>().ok_or(Refused)?;
+        let plaintext = body.len().checked_sub(xaes::OVERHEAD).ok_or(Refused)?;
+        if *format != FORMAT || !layout::is_length(plaintext) {
+            return Err(Refused);
+        }
+        Ok(Sealed { bytes: stored.into(), key_version: u32::from_be_bytes(*version) })
+    }
+
+    /// The bytes to store.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The version of the data key that sealed it.
+    #[must_use]
+    pub fn key_version(&self) -> u32 {
+        self.key_version
+    }
+
+    /// Nonce, ciphertext and tag.
+    fn body(&self) -> &[u8] {
+        self.bytes.get(HEADER_LENGTH..).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for Sealed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Sealed(key version {}, {} bytes)", self.key_version, self.bytes.len())
+    }
+}
+
+/// Proof that policy allowed a reveal and that the audit line of it is durable. Made from those two things
+/// only.
+#[derive(Debug, Clone, Copy)]
+pub struct OpenProof<'a>(PhantomData<(&'a Permit<Detokenize>, &'a Receipt)>);
+
+impl<'a> OpenProof<'a> {
+    /// Decision and audit line of a reveal.
+    #[must_use]
+    pub fn for_detokenize(_permit: &'a Permit<Detokenize>, _receipt: &'a Receipt) -> OpenProof<'a> {
+        OpenProof(PhantomData)
+    }
+
+    /// Decision and audit line of an inspection, which shows the masked view only.
+    #[must_use]
+    pub fn for_inspect(_permit: &'a Permit<Inspect>, _receipt: &'a Receipt) -> InspectProof<'a> {
+        InspectProof(PhantomData)
+    }
+}
+
+/// Proof that policy allowed an inspection and that the audit line of it is durable.
+#[derive(Debug, Clone, Copy)]
+pub struct InspectProof<'a>(PhantomData<(&'a Permit<Inspect>, &'a Receipt)>);
+
+/// What an inspection shows of a card.
+#[derive(Debug)]
+pub struct Masked {
+    /// The brand.
+    pub brand: Brand,
+    /// The number with digits hidden.
+    pub masked: Truncated,
+    /// The expiry, if one is kept.
+    pub expiry: Option<Expiry>,
+    /// The pairs kept with the card.
+    pub metadata: Metadata,
+    /// When the token was made, in seconds since 1970.
+    pub created_at: u64,
+    /// The version of the data key that seals the record.
+    pub key_version: u32,
+}
+
+/// What a repeated tokenization brings that the stored record may not have yet.
+#[derive(Debug)]
+pub struct Refresh<'a> {
+    /// The number that was submitted: only who already has it may touch the record.
+    pub pan: &'a Pan,
+    /// Replaces the kept expiry, if given.
+    pub expiry: Option<Expiry>,
+    /// Replaces the kept pairs, if given. Not merged with them: a merge could grow past the limit, and that
+    /// error would tell the caller that the card was known (pci.md B6).
+    pub metadata: Option<Metadata>,
+}
+
+/// Seals a card for its row.
+///
+/// # Errors
+/// [`SealError::NotActive`] for a key in any state but active (PCI DSS 3.7.5); [`SealError::Key`] without
+/// randomness.
+pub fn seal(key: &DataKeyVersion, binding: &Binding<'_>, card: &CardData) -> Result<Sealed, SealError> {
+    if !key.state.may_protect() {
+        return Err(SealError::NotActive);
+    }
+    let plaintext = layout::encode(card);
+    let mut bytes = Vec::with_capacity(HEADER_LENGTH + xaes::OVERHEAD + plaintext.len());
+    bytes.push(FORMAT);
+    bytes.extend_from_slice(&key.version.to_be_bytes());
+    key.cipher.seal_onto(&binding.aad(key.version), &plaintext, &mut bytes)?;
+    Ok(Sealed { bytes: bytes.into_boxed_slice(), key_version: key.version })
+}
+
+/// Opens a record for a reveal.
+///
+/// # Errors
+/// [`Refused`], whatever the reason.
+pub fn open(
+    keys: &Unlocked,
+    binding: &Binding<'_>,
+    sealed: &Sealed,
+    _proof: &OpenProof<'_>,
+) -> Result<CardData, Refused> {
+    let key = keys.data_key(binding.collection, sealed.key_version).ok_or(Refused)?;
+    if !key.state.may_open() {
+        return Err(Refused);
+    }
+    decrypt(key, binding, sealed)
+}
+
+/// Opens a record and shows its masked view.
+///
+/// # Errors
+/// [`Refused`], whatever the reason.
+pub fn inspect(
+    keys: &Unlocked,
+    binding: &Binding<'_>,
+    sealed: &Sealed,
+    keep: Truncation,
+    _proof: &InspectProof<'_>,
+) -> Result<Masked, Refused> {
+    let key = keys.data_key(binding.collection, sealed.key_version).ok_or(Refused)?;
+    if !key.state.may_open() {
+        return Err(Refused);
+    }
+    let card = decrypt(key, binding, sealed)?;
+    Ok(Masked {
+        brand: card.pan.brand(),
+        masked: card.pan.truncated(keep),
+        expiry: card.expiry,
+        metadata: card.metadata,
+        created_at: card.created_at,
+        key_version: sealed.key_version,
+    })
+}
+
+/// Seals a record again under the active data key, without giving out what is in it.
+///
+/// # Errors
+/// [`ChangeError::Refused`] if it does not open; [`ChangeError::Seal`] if it cannot be sealed.
+pub fn rewrap(keys: &Unlocked, binding: &Binding<'_>, sealed: &Sealed) -> Result<Sealed, ChangeError> {
+    let from = keys.data_key(binding.collection, sealed.key_version).ok_or(Refused)?;
+    if !from.state.may_rewrap_from() {
+        return Err(Refused.into());
+    }
+    let card = decrypt(from, binding, sealed)?;
+    Ok(seal(keys.active_data_key(binding.collection).ok_or(SealError::NotActive)?, binding, &card)?)
+}
+
+/// Puts what a repeated tokenization brought into a stored record, without giving out what is in it. None if
+/// the record already says the same under the active key.
+///
+/// # Errors
+/// [`ChangeError::Refused`] if the record does not open or holds another number; [`ChangeError::Seal`] if the
+/// new one cannot be sealed.
+pub fn refresh(
+    keys: &Unlocked,
+    binding: &Binding<'_>,
+    sealed: &Sealed,
+    brought: Refresh<'_>,
+) -> Result<Option<Sealed>, ChangeError> {
+    let from = keys.data_key(binding.collection, sealed.key_version).ok_or(Refused)?;
+    if !from.state.may_open() {
+        return Err(Refused.into());
+    }
+    let mut card = decrypt(from, binding, sealed)?;
+    if !bool::from(card.pan.ct_eq(brought.pan)) {
+        return Err(Refused.into());
+    }
+    let expiry = brought.expiry.or(card.expiry);
+    let mut changed = expiry != card.expiry;
+    card.expiry = expiry;
+    if let Some(metadata) = brought.metadata {
+        changed |= !metadata.same_as(&card.metadata);
+        card.metadata = metadata;
+    }
+    let to = keys.active_data_key(binding.collection).ok_or(SealError::NotActive)?;
+    if !changed && to.version == sealed.key_version {
+        return Ok(None);
+    }
+    Ok(Some(seal(to, binding, &card)?))
+}
+
+fn decrypt(key: &DataKeyVersion, binding: &Binding<'_>, sealed: &Sealed) -> Result<CardData, Refused> {
+    let aad = binding.aad(sealed.key_version);
+    let plaintext = key.cipher.open(&aad, sealed.body()).map_err(|xaes::Unauthentic| Refused)?;
+    layout::decode(&plaintext)
+}
+
+/// The record does not open. One error for every reason: wrong row, wrong key, changed, short, unknown
+/// format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("the record does not open")]
+pub struct Refused;
+
+/// Why a card could not be sealed.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum SealError {
+    /// The key may not protect anything new. A bug: the active key was not used.
+    #[error("the data key is not active")]
+    NotActive,
+    /// No randomness for a nonce. Operator's fault.
+    #[error("the card could not be encrypted")]
+    Key(#[from] KeyError),
+}
+
+/// Why a record could not be changed.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ChangeError {
+    /// The stored record does not open.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// The new record could not be sealed.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+}
+
+/// The one envelope format there is.
+const FORMAT: u8 = 1;
+const HEADER_LENGTH: usize = 5;
+const RECORD_LABEL: &str = "cordon/record";
+
+#[cfg(test)]
+mod pinned;
+#[cfg(test)]
+mod tests;

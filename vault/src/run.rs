@@ -1,0 +1,241 @@
+//! From a configuration file to a serving vault: check, harden, open, bind, announce, drain.
+//!
+//! Must never serve before the hardening, the audit log and the store are in place. Tests: `tests/tests/startup.rs`.
+
+use crate::api;
+use crate::config::Config;
+use crate::store::{FjallOptions, FjallStore, Store, StoreError};
+use crate::vault::{Parts, Vault};
+use cordon_audit::{Action, Event, Log, Name, Outcome, Recovered};
+use cordon_card::Environment;
+use cordon_daemon::clock::SystemClock;
+use cordon_daemon::config::EX_CONFIG;
+use cordon_daemon::drain::{DEADLINE, Drain};
+use cordon_daemon::process::{Hardening, harden};
+use cordon_daemon::server::{Limits, Listener, Refused, serve};
+use cordon_daemon::telemetry::{self, Format};
+use cordon_daemon::tls::{ClientAuth, Identity, Roots, server_config};
+use cordon_policy::Bundle;
+use rustls::ServerConfig;
+use std::fs;
+use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Directory of the audit log below the data directory.
+pub(crate) const AUDIT: &str = "audit";
+const STORE: &str = "store";
+
+/// Runs the daemon to its end.
+#[must_use]
+pub fn main(config: &Path, only_check: bool) -> ExitCode {
+    let hardening = harden();
+    if telemetry::init(Format::default(), "info").is_err() {
+        return ExitCode::FAILURE;
+    }
+    let checked = match Checked::load(config) {
+        Ok(checked) => checked,
+        Err(faults) => {
+            for fault in faults {
+                tracing::error!(file = %config.display(), "{fault}");
+            }
+            return ExitCode::from(EX_CONFIG);
+        }
+    };
+    if only_check {
+        tracing::info!(file = %config.display(), policy = checked.bundle.digest(), "the configuration is good");
+        return ExitCode::SUCCESS;
+    }
+    match run(checked, hardening) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Everything that can be checked without opening data.
+struct Checked {
+    config: Config,
+    bundle: Bundle,
+    tls: Arc<ServerConfig>,
+}
+
+impl Checked {
+    fn load(file: &Path) -> Result<Self, Vec<String>> {
+        let config: Config = cordon_daemon::config::load(file).map_err(|error| vec![error.to_string()])?;
+        let config = config.resolve(file)?;
+        let mut faults = Vec::new();
+        let bundle = Bundle::load(&config.policies).map_err(|error| faults.push(error.to_string()));
+        let tls = load_tls(&config).map_err(|error| faults.push(error));
+        let (Ok(bundle), Ok(tls)) = (bundle, tls) else { return Err(faults) };
+        if bundle.development() && config.environment == Environment::Live {
+            return Err(vec!["a live environment refuses a bundle with `development = true`".to_owned()]);
+        }
+        Ok(Self { config, bundle, tls })
+    }
+}
+
+fn load_tls(config: &Config) -> Result<Arc<ServerConfig>, String> {
+    let identity = Identity::load(&config.tls.cert, &config.tls.key).map_err(|error| error.to_string())?;
+    let roots = Roots::load(&config.tls.client_roots).map_err(|error| error.to_string())?;
+    server_config(identity, ClientAuth::Required(roots)).map_err(|error| error.to_string())
+}
+
+fn run(checked: Checked, hardening: Hardening) -> Result<(), StartError> {
+    let Checked { config, bundle, tls } = checked;
+    for directory in [config.data_dir.clone(), config.data_dir.join(AUDIT)] {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&directory)
+            .map_err(StartError::Directory)?;
+    }
+    let (audit, recovered) = Log::open(&config.data_dir.join(AUDIT), ORIGIN)?;
+    let store = open_store(&config, &recovered)?;
+    let workers = config.worker_count();
+    start_lines(&audit, &recovered, &bundle, store.sequence())?;
+    let vault = Arc::new(Vault::new(Parts {
+        store,
+        audit: audit.clone(),
+        bundle,
+        clock: Arc::new(SystemClock::new()),
+        environment: config.environment,
+        data_dir: config.data_dir.clone(),
+        hardening,
+        sad_ttl: config.sad_ttl(),
+        sad_max: config.sad.max,
+    })?);
+    let drain = Drain::on_signals(DEADLINE).map_err(StartError::Signals)?;
+    let sweeper = start_sweeper(Arc::clone(&vault), drain.clone());
+    let listeners = listeners(&vault, &audit, &config, &tls);
+    let server = serve(listeners, workers, Limits::default(), &drain, vault.metrics().connections())?;
+    server.announce(&mut std::io::stdout()).map_err(StartError::Announce)?;
+    let drained = server.wait();
+    if sweeper.join().is_err() {
+        tracing::error!("the sweeper of security codes panicked");
+    }
+    drop(vault);
+    let _stopped = audit.append_blocking(Event::new(Action::Stop, Outcome::Allowed))?;
+    audit.close()?;
+    tracing::info!(cut_off = drained.cut_off, "stopped");
+    if drained.failed_threads == 0 { Ok(()) } else { Err(StartError::Panicked) }
+}
+
+fn open_store(config: &Config, recovered: &Recovered) -> Result<FjallStore, StoreError> {
+    let options = FjallOptions {
+        cache_bytes: config.store.cache_mib.saturating_mul(1024 * 1024),
+        ..FjallOptions::default()
+    };
+    FjallStore::open_with(&config.data_dir.join(STORE), recovered.store_sequence, &options)
+}
+
+/// What the log must say before anything is served: that it was opened, under which policy, with which store.
+fn start_lines(audit: &Log, recovered: &Recovered, bundle: &Bundle, sequence: u64) -> Result<(), StartError> {
+    let mut opened = Event::new(Action::AuditOpen, Outcome::Allowed).count(recovered.size);
+    if recovered.torn_bytes > 0 {
+        opened = opened.reason("torn-line-removed");
+    }
+    let _opened = audit.append_blocking(opened)?;
+    let digest = data_encoding::HEXLOWER_PERMISSIVE.decode(bundle.digest().as_bytes()).unwrap_or_default();
+    let loaded = Event::new(Action::PolicyLoad, Outcome::Allowed).on(&Name::of_bytes(&digest));
+    let _loaded = audit.append_blocking(loaded)?;
+    let _started =
+        audit.append_blocking(Event::new(Action::Start, Outcome::Allowed).store_sequence(sequence))?;
+    Ok(())
+}
+
+fn listeners<S: Store>(
+    vault: &Arc<Vault<S>>,
+    audit: &Log,
+    config: &Config,
+    tls: &Arc<ServerConfig>,
+) -> Vec<Listener> {
+    let (data, admin, health) = (Arc::clone(vault), Arc::clone(vault), Arc::clone(vault));
+    vec![
+        Listener::tls("data", config.data.listen, Arc::clone(tls), move |_worker| {
+            let vault = Arc::clone(&data);
+            move |request, peer| {
+                let vault = Arc::clone(&vault);
+                async move { api::data::handle(&vault, &peer, request).await }
+            }
+        })
+        .on_refused(audit_refusal(audit.clone())),
+        Listener::tls("admin", config.admin.listen, Arc::clone(tls), move |_worker| {
+            let vault = Arc::clone(&admin);
+            move |request, peer| {
+                let vault = Arc::clone(&vault);
+                async move { api::admin::handle(&vault, &peer, request).await }
+            }
+        })
+        .on_refused(audit_refusal(audit.clone())),
+        Listener::plain("metrics", config.metrics.listen, move |_worker| {
+            let vault = Arc::clone(&health);
+            move |request, _peer| {
+                let vault = Arc::clone(&vault);
+                async move { api::health::handle(&*vault, &request) }
+            }
+        }),
+    ]
+}
+
+/// A handshake that failed gets a line (PCI DSS 10.2.1.4). Nobody waits for it: there is no request to refuse.
+fn audit_refusal(audit: Log) -> impl Fn(SocketAddr, Refused) + Send + Sync + 'static {
+    move |address, refused| {
+        let audit = audit.clone();
+        tokio::spawn(async move {
+            let event = Event::new(Action::Authenticate, Outcome::Denied);
+            if let Err(error) = audit.append(event.from(address.ip()).reason(refused.as_str())).await {
+                tracing::error!(%error, "a refused handshake could not be recorded");
+            }
+        });
+    }
+}
+
+/// Wipes security codes whose time is over, also while nobody asks for one.
+fn start_sweeper<S: Store>(vault: Arc<Vault<S>>, drain: Drain) -> std::thread::JoinHandle<()> {
+    std::thread::spawn(move || {
+        while !drain.is_triggered() {
+            std::thread::sleep(SWEEP);
+            vault.sweep_holds();
+        }
+    })
+}
+
+/// Why a vault does not start or ended badly. The operator's.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The data directory.
+    #[error("the data directory can't be made: {0}")]
+    Directory(#[source] std::io::Error),
+    /// The audit log.
+    #[error("the audit log can't be used: {0}")]
+    Audit(#[from] cordon_audit::AuditError),
+    /// The store.
+    #[error("the store can't be opened: {0}")]
+    Store(#[from] StoreError),
+    /// A stored document.
+    #[error("the vault can't start: {0}")]
+    Vault(#[from] crate::error::VaultError),
+    /// Signal handling.
+    #[error("signals can't be handled: {0}")]
+    Signals(#[source] std::io::Error),
+    /// A listener.
+    #[error("{0}")]
+    Serve(#[from] cordon_daemon::server::ServeError),
+    /// Standard output.
+    #[error("the addresses can't be announced: {0}")]
+    Announce(#[source] std::io::Error),
+    /// A defect.
+    #[error("a worker thread panicked")]
+    Panicked,
+}
+
+/// Name of the log in its checkpoints.
+const ORIGIN: &str = "cordon-vault";
+const SWEEP: Duration = Duration::from_millis(200);

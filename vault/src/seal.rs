@@ -1,0 +1,205 @@
+//! The seal: how the root key is kept while the vault is down, and how it comes back.
+//!
+//! Must never keep the root key in the clear outside development, never combine shares that were not checked
+//! one by one, and never hand out a root key that the seal document does not commit to (PCI DSS 3.6.1.2,
+//! 3.7.6). What is stored is public: commitments and salted hashes of 256-bit secrets. Tests:
+//! `seal/tests.rs`, `seal/share.rs`.
+
+use std::path::Path;
+
+use cordon_card::Environment;
+use cordon_wire::SealKind;
+use thiserror::Error;
+
+pub use document::SealDocument;
+pub use progress::{Submitted, UnsealProgress};
+pub use share::{ShareError, ShareText};
+
+use crate::keys::{KeyError, RootKey};
+
+mod document;
+mod file;
+mod progress;
+mod shamir;
+mod share;
+
+/// How the root key is to be sealed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SealConfig {
+    /// Shared among custodians: any `threshold` of `shares` bring it back.
+    Shamir {
+        /// Shares needed, at least 2.
+        threshold: u8,
+        /// Shares made, at most 16.
+        shares: u8,
+    },
+    /// In a file in the clear, for development.
+    DevFile,
+}
+
+impl SealConfig {
+    /// The kind, as the API names it.
+    #[must_use]
+    pub fn kind(self) -> SealKind {
+        match self {
+            SealConfig::Shamir { .. } => SealKind::Shamir,
+            SealConfig::DevFile => SealKind::DevFile,
+        }
+    }
+
+    /// Checks the limits, and that a live environment has no key file.
+    fn check(self, environment: Environment) -> Result<(), SealError> {
+        match self {
+            SealConfig::Shamir { threshold, shares } => {
+                if threshold < MIN_THRESHOLD || threshold > shares || shares > MAX_SHARES {
+                    return Err(SealError::Limits { threshold, shares });
+                }
+                Ok(())
+            }
+            SealConfig::DevFile if environment == Environment::Live => Err(SealError::DevelopmentInLive),
+            SealConfig::DevFile => Ok(()),
+        }
+    }
+}
+
+impl Default for SealConfig {
+    /// Three of five custodians.
+    fn default() -> SealConfig {
+        SealConfig::Shamir { threshold: 3, shares: 5 }
+    }
+}
+
+/// What a first sealing makes.
+#[derive(Debug)]
+pub struct Initialised {
+    /// To be stored: says how to unseal, holds no secret.
+    pub document: SealDocument,
+    /// The new root key.
+    pub root: RootKey,
+    /// One share for each custodian, to be shown once; none for the development seal.
+    pub shares: Vec<ShareText>,
+}
+
+/// Makes a root key and seals it. `dev_file` is where the development seal writes the key; it must not exist
+/// yet.
+///
+/// # Errors
+/// [`SealError::Limits`] or [`SealError::DevelopmentInLive`] for a seal that may not be; [`SealError::File`]
+/// if the key file cannot be made; [`SealError::Key`] without randomness.
+pub fn initialise(
+    config: SealConfig,
+    environment: Environment,
+    dev_file: &Path,
+) -> Result<Initialised, SealError> {
+    config.check(environment)?;
+    let root = RootKey::generate()?;
+    let (document, shares) = seal_root(&root, config, environment)?;
+    if config == SealConfig::DevFile {
+        file::create(dev_file, environment, &root)?;
+    }
+    Ok(Initialised { document, root, shares })
+}
+
+/// Unseals a development seal from its key file.
+///
+/// # Errors
+/// [`SealError::DevelopmentInLive`], [`SealError::NotThisSeal`] for another kind of seal,
+/// [`SealError::File`], [`SealError::Root`] if the file holds another key, [`SealError::NotAuthentic`] if the
+/// document was changed.
+pub fn unseal_from_file(document: &SealDocument, dev_file: &Path) -> Result<RootKey, SealError> {
+    if document.config() != SealConfig::DevFile {
+        return Err(SealError::NotThisSeal);
+    }
+    document.config().check(document.environment())?;
+    let root = file::read(dev_file, document.environment())?;
+    document.verify(&root)?;
+    Ok(root)
+}
+
+/// A new ceremony for a root key: a new polynomial, new shares, a new document.
+fn seal_root(
+    root: &RootKey,
+    config: SealConfig,
+    environment: Environment,
+) -> Result<(SealDocument, Vec<ShareText>), SealError> {
+    let ceremony = share::Ceremony::draw()?;
+    let shares = match config {
+        SealConfig::Shamir { threshold, shares } => shamir::split(root, threshold, shares)?
+            .into_iter()
+            .map(|(index, secret)| ShareText::new(environment, ceremony, index, secret))
+            .collect(),
+        SealConfig::DevFile => Vec::new(),
+    };
+    Ok((SealDocument::new(root, config, environment, ceremony, &shares)?, shares))
+}
+
+/// Why the root key cannot be sealed or unsealed. Names shares by number, never shows one.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum SealError {
+    /// Not 2 <= threshold <= shares <= 16. Client's fault.
+    #[error(
+        "{threshold} of {shares} shares: at least {MIN_THRESHOLD} must be needed, and at most {MAX_SHARES} made"
+    )]
+    Limits {
+        /// Shares needed.
+        threshold: u8,
+        /// Shares made.
+        shares: u8,
+    },
+    /// A key file in a live environment. Operator's fault.
+    #[error("the development seal is refused in the live environment")]
+    DevelopmentInLive,
+    /// The vault has the other kind of seal. Client's fault.
+    #[error("the vault is not sealed this way")]
+    NotThisSeal,
+    /// Not a seal document. Operator's fault: wrong or damaged store.
+    #[error("the stored seal is not well formed")]
+    Malformed,
+    /// A seal document, share or key file of another environment. Operator's fault.
+    #[error("this belongs to environment {found}, the vault to {expected}")]
+    WrongEnvironment {
+        /// The environment found.
+        found: Environment,
+        /// The environment of this vault.
+        expected: Environment,
+    },
+    /// A share of another ceremony: an old one, or another vault's. Client's fault.
+    #[error("share {0} belongs to another ceremony")]
+    OtherCeremony(u8),
+    /// A share with a secret that was never handed out. Client's fault, or an attack.
+    #[error("share {0} is not the one that was handed out")]
+    WrongShare(u8),
+    /// A share given before. Client's fault.
+    #[error("share {0} was given already")]
+    GivenAlready(u8),
+    /// The root key is not the one the seal commits to. Operator's fault, or an attack.
+    #[error("this is not the root key of this vault; shares must be given again")]
+    Root,
+    /// The document was changed after it was sealed. An attack.
+    #[error("the stored seal is not authentic under its root key")]
+    NotAuthentic,
+    /// The secret sharing library refused. A bug: everything given to it was checked.
+    #[error("the root key could not be shared or combined")]
+    Sharing,
+    /// The development key file: absent, unsafe or unreadable. Operator's fault.
+    #[error("development key file: {what}")]
+    File {
+        /// What about it.
+        what: &'static str,
+        /// The system's error, if it was one.
+        source: Option<std::io::Error>,
+    },
+    /// A key could not be made.
+    #[error("a key could not be made")]
+    Key(#[from] KeyError),
+}
+
+/// Name of the seal's document in the store.
+pub const DOCUMENT: &str = "seal";
+/// One share alone must not be the key (PCI DSS 3.7.6).
+const MIN_THRESHOLD: u8 = 2;
+const MAX_SHARES: u8 = 16;
+
+#[cfg(test)]
+mod tests;

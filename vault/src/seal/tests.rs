@@ -1,0 +1,247 @@
+//! Sealing and unsealing: every quorum opens, nothing less does, and a wrong share is named.
+
+use cordon_card::Environment;
+use zeroize::Zeroizing;
+
+use super::{
+    Initialised, SealConfig, SealDocument, SealError, ShareText, Submitted, UnsealProgress, initialise,
+    seal_root, unseal_from_file,
+};
+use crate::keys::RootKey;
+
+const DEV: Environment = Environment::Dev;
+
+fn sealed(threshold: u8, shares: u8) -> Initialised {
+    let directory = tempfile::tempdir().unwrap();
+    initialise(SealConfig::Shamir { threshold, shares }, DEV, &directory.path().join("unused")).unwrap()
+}
+
+fn copy(share: &ShareText) -> ShareText {
+    ShareText::parse(&share.expose()).unwrap()
+}
+
+/// Gives shares in an order; the root key if the last one brings it back.
+fn submit_all(document: &SealDocument, shares: &[&ShareText]) -> Option<RootKey> {
+    let mut progress = UnsealProgress::new(document).unwrap();
+    let mut outcome = None;
+    for share in shares {
+        outcome = Some(progress.submit(document, copy(share)).unwrap());
+    }
+    match outcome? {
+        Submitted::Unsealed(root) => Some(root),
+        Submitted::Waiting { .. } => None,
+    }
+}
+
+#[test]
+fn one_or_two_of_five_never_open() {
+    let Initialised { document, shares, .. } = sealed(3, 5);
+    for a in 0..5 {
+        assert!(submit_all(&document, &[&shares[a]]).is_none());
+        for b in (0..5).filter(|b| *b != a) {
+            assert!(submit_all(&document, &[&shares[a], &shares[b]]).is_none());
+        }
+    }
+}
+
+#[test]
+fn any_three_of_five_open_in_any_order() {
+    let Initialised { document, root, shares } = sealed(3, 5);
+    let mut count = 0;
+    for a in 0..5 {
+        for b in (0..5).filter(|b| *b != a) {
+            for c in (0..5).filter(|c| *c != a && *c != b) {
+                let opened = submit_all(&document, &[&shares[a], &shares[b], &shares[c]]).unwrap();
+                assert_eq!(opened.expose_for_crypto(), root.expose_for_crypto());
+                count += 1;
+            }
+        }
+    }
+    assert_eq!(count, 60);
+}
+
+#[test]
+fn a_wrong_share_is_named_and_the_right_ones_stay() {
+    let Initialised { document, root, shares } = sealed(3, 5);
+    let mut progress = UnsealProgress::new(&document).unwrap();
+    progress.submit(&document, copy(&shares[0])).unwrap();
+    for at in [0, 31] {
+        let mut wrong = copy(&shares[1]);
+        wrong.secret[at] ^= 1;
+        assert!(matches!(progress.submit(&document, wrong), Err(SealError::WrongShare(2))));
+    }
+    let mut renumbered = copy(&shares[1]);
+    renumbered.index = 4;
+    assert!(matches!(progress.submit(&document, renumbered), Err(SealError::WrongShare(4))));
+    let mut beyond = copy(&shares[1]);
+    beyond.index = 6;
+    assert!(matches!(progress.submit(&document, beyond), Err(SealError::WrongShare(6))));
+    assert_eq!(progress.given(), 1);
+    progress.submit(&document, copy(&shares[1])).unwrap();
+    let Submitted::Unsealed(opened) = progress.submit(&document, copy(&shares[2])).unwrap() else { panic!() };
+    assert_eq!(opened.expose_for_crypto(), root.expose_for_crypto());
+    assert_eq!(progress.given(), 0);
+}
+
+#[test]
+fn a_share_given_twice_counts_once() {
+    let Initialised { document, shares, .. } = sealed(2, 3);
+    let mut progress = UnsealProgress::new(&document).unwrap();
+    progress.submit(&document, copy(&shares[1])).unwrap();
+    assert!(matches!(progress.submit(&document, copy(&shares[1])), Err(SealError::GivenAlready(2))));
+    assert_eq!((progress.given(), progress.threshold()), (1, 2));
+    assert_eq!(format!("{progress:?}"), "UnsealProgress(1 of 2)");
+    progress.reset();
+    assert!(matches!(
+        progress.submit(&document, copy(&shares[1])),
+        Ok(Submitted::Waiting { given: 1, threshold: 2 })
+    ));
+}
+
+#[test]
+fn shares_of_another_ceremony_or_environment_are_refused_even_for_the_same_root() {
+    let Initialised { document, root, .. } = sealed(3, 5);
+    let mut progress = UnsealProgress::new(&document).unwrap();
+    let again = SealConfig::Shamir { threshold: 3, shares: 5 };
+    let (_document, mut others) = seal_root(&root, again, DEV).unwrap();
+    assert!(matches!(progress.submit(&document, others.remove(0)), Err(SealError::OtherCeremony(1))));
+    let (_document, mut others) = seal_root(&root, again, Environment::Live).unwrap();
+    assert!(matches!(progress.submit(&document, others.remove(0)), Err(SealError::WrongEnvironment { .. })));
+}
+
+#[test]
+fn a_root_key_the_seal_does_not_commit_to_is_refused_and_the_shares_forgotten() {
+    // The document's share digests are replaced by those of another root key, as an attacker with the store
+    // could.
+    let ours = sealed(2, 2);
+    let theirs = sealed(2, 2);
+    let value = |document: &SealDocument| -> serde_json::Value {
+        serde_json::from_slice(&document.to_bytes().unwrap()).unwrap()
+    };
+    let mut mixed = value(&ours.document);
+    let foreign = value(&theirs.document);
+    mixed["seal"]["by"] = foreign["seal"]["by"].clone();
+    mixed["seal"]["ceremony"] = foreign["seal"]["ceremony"].clone();
+    let document = SealDocument::parse(&serde_json::to_vec(&mixed).unwrap(), DEV).unwrap();
+    let mut progress = UnsealProgress::new(&document).unwrap();
+    progress.submit(&document, copy(&theirs.shares[0])).unwrap();
+    assert!(matches!(progress.submit(&document, copy(&theirs.shares[1])), Err(SealError::Root)));
+    assert_eq!(progress.given(), 0);
+}
+
+#[test]
+fn a_document_changed_in_any_value_never_unseals() {
+    let Initialised { document, shares, .. } = sealed(2, 3);
+    let bytes = document.to_bytes().unwrap();
+    let unseals = |stored: &[u8]| {
+        let Ok(document) = SealDocument::parse(stored, DEV) else { return false };
+        let Ok(mut progress) = UnsealProgress::new(&document) else { return false };
+        let _waiting = progress.submit(&document, copy(&shares[0]));
+        matches!(progress.submit(&document, copy(&shares[1])), Ok(Submitted::Unsealed(_)))
+    };
+    assert!(unseals(&bytes));
+    for at in 0..bytes.len() {
+        let mut changed = bytes.clone();
+        changed[at] ^= 1;
+        assert!(!unseals(&changed), "byte {at}");
+    }
+}
+
+#[test]
+fn a_lowered_threshold_is_noticed() {
+    let Initialised { document, shares, .. } = sealed(3, 5);
+    let text = String::from_utf8(document.to_bytes().unwrap()).unwrap();
+    let lowered = text.replace(r#""threshold":3"#, r#""threshold":2"#);
+    let document = SealDocument::parse(lowered.as_bytes(), DEV).unwrap();
+    let mut progress = UnsealProgress::new(&document).unwrap();
+    progress.submit(&document, copy(&shares[0])).unwrap();
+    assert!(matches!(progress.submit(&document, copy(&shares[1])), Err(SealError::Root)));
+}
+
+#[test]
+fn the_environment_is_part_of_the_seal() {
+    let Initialised { document, root, .. } = sealed(2, 3);
+    let bytes = document.to_bytes().unwrap();
+    assert!(matches!(
+        SealDocument::parse(&bytes, Environment::Live),
+        Err(SealError::WrongEnvironment { found: Environment::Dev, expected: Environment::Live })
+    ));
+    let text = String::from_utf8(bytes).unwrap().replace(r#""environment":"dev""#, r#""environment":"live""#);
+    let restamped = SealDocument::parse(text.as_bytes(), Environment::Live).unwrap();
+    assert!(matches!(restamped.verify(&root), Err(SealError::NotAuthentic)));
+}
+
+#[test]
+fn limits_are_held() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("unused");
+    for (threshold, shares) in [(0, 0), (1, 1), (1, 5), (6, 5), (2, 1), (3, 17), (17, 17)] {
+        let refused = initialise(SealConfig::Shamir { threshold, shares }, DEV, &path);
+        assert!(matches!(refused, Err(SealError::Limits { .. })), "{threshold} of {shares}");
+    }
+    for (threshold, shares) in [(2, 2), (16, 16), (2, 16)] {
+        assert!(initialise(SealConfig::Shamir { threshold, shares }, DEV, &path).is_ok());
+    }
+    assert_eq!(SealConfig::default(), SealConfig::Shamir { threshold: 3, shares: 5 });
+    assert!(!path.exists());
+}
+
+#[test]
+fn the_development_seal_is_refused_in_live_and_opens_in_dev() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("root.json");
+    let live = initialise(SealConfig::DevFile, Environment::Live, &path);
+    assert!(matches!(live, Err(SealError::DevelopmentInLive)));
+    assert!(!path.exists());
+
+    let Initialised { document, root, shares } = initialise(SealConfig::DevFile, DEV, &path).unwrap();
+    assert!(shares.is_empty());
+    let opened = unseal_from_file(&document, &path).unwrap();
+    assert_eq!(opened.expose_for_crypto(), root.expose_for_crypto());
+    assert!(matches!(UnsealProgress::new(&document), Err(SealError::NotThisSeal)));
+    assert!(matches!(unseal_from_file(&sealed(2, 3).document, &path), Err(SealError::NotThisSeal)));
+
+    // A seal document restamped to live is refused before any file is read.
+    let text = String::from_utf8(document.to_bytes().unwrap()).unwrap();
+    let live = text.replace(r#""environment":"dev""#, r#""environment":"live""#);
+    let refused = SealDocument::parse(live.as_bytes(), Environment::Live);
+    assert!(matches!(refused, Err(SealError::DevelopmentInLive)));
+}
+
+#[test]
+fn the_key_file_of_another_vault_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let (one, two) = (directory.path().join("one"), directory.path().join("two"));
+    let ours = initialise(SealConfig::DevFile, DEV, &one).unwrap();
+    initialise(SealConfig::DevFile, DEV, &two).unwrap();
+    assert!(matches!(unseal_from_file(&ours.document, &two), Err(SealError::Root)));
+}
+
+/// A seal and two of its three shares as the first format wrote them. Must never be written again: vaults
+/// sealed by it would stay shut. The root key is 32 times `B`.
+#[test]
+fn the_first_format_unseals_for_ever() {
+    let pinned: serde_json::Value =
+        serde_json::from_str(include_str!("../../tests/data/seal-1.json")).unwrap();
+    let document = SealDocument::parse(pinned["seal"].as_str().unwrap().as_bytes(), DEV).unwrap();
+    let mut progress = UnsealProgress::new(&document).unwrap();
+    let mut submit = |at: usize| {
+        let share = ShareText::parse(pinned["shares"][at].as_str().unwrap()).unwrap();
+        progress.submit(&document, share).unwrap()
+    };
+    assert!(matches!(submit(0), Submitted::Waiting { given: 1, threshold: 2 }));
+    let Submitted::Unsealed(root) = submit(1) else { panic!() };
+    assert_eq!(root.expose_for_crypto(), &[b'B'; 32]);
+}
+
+#[test]
+fn the_document_holds_no_share_and_no_key() {
+    let Initialised { document, root, shares } = sealed(3, 5);
+    let text = String::from_utf8(document.to_bytes().unwrap()).unwrap();
+    let secrets = shares.iter().map(|share| share.secret.to_vec()).chain([root.expose_for_crypto().to_vec()]);
+    for secret in secrets.map(Zeroizing::new) {
+        assert!(!text.contains(&data_encoding::BASE64.encode(&secret)));
+        assert!(!text.contains(&data_encoding::HEXLOWER.encode(&secret)));
+    }
+    assert_eq!(format!("{document:?}"), "SealDocument(dev, Shamir { threshold: 3, shares: 5 })");
+}

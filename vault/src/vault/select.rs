@@ -1,0 +1,195 @@
+//! Looking up, inspecting and deleting: the calls that never show a card number.
+//!
+//! Must never create anything, and must never tell unknown, foreign and expired tokens apart.
+//! Tests: `vault/tests/operations.rs`, `tests/tests/identity.rs`.
+
+use super::detokenize::is_expired;
+use super::{Caller, Vault, statements};
+use crate::error::VaultError;
+use crate::fingerprint::fingerprint;
+use crate::record::{self, OpenProof};
+use crate::store::{IndexEntry, Row, Store};
+use cordon_audit::{Action, Outcome};
+use cordon_card::{Token, Truncation};
+use cordon_policy::{Delete, Inspect, Lookup, Permit};
+use cordon_wire::{
+    Card, Deleted, Inspected, ItemResult, Items, LookupItem, LookupResult, ProblemCode, Submitted, TokenUse,
+};
+use jiff::Timestamp;
+
+impl<S: Store> Vault<S> {
+    /// Which of these cards the collection has.
+    ///
+    /// # Errors
+    /// The whole call is refused; items refused alone are in the answer.
+    pub async fn lookup(
+        &self,
+        caller: &Caller,
+        permit: Permit<Lookup>,
+        items: Vec<LookupItem>,
+    ) -> Result<Items<LookupResult>, VaultError> {
+        let keys = self.keys()?;
+        let collection = self.collection(permit.collection())?;
+        let number = collection.number();
+        let count = items.len();
+        let entries: Vec<Result<Vec<IndexEntry>, ProblemCode>> = items
+            .into_iter()
+            .map(|item| {
+                let pan = item.pan.into_result()?;
+                let entry = |key: &crate::keyring::IndexKeyVersion| IndexEntry {
+                    version: key.version(),
+                    fingerprint: fingerprint(key, self.environment, number, &pan),
+                };
+                Ok(keys.index_keys(number).map(entry).collect())
+            })
+            .collect();
+        let valid: Vec<_> = entries.iter().flatten().cloned().collect();
+        let mut known = self.store.find(number, &valid)?.into_iter();
+        let multi = collection.profile.usage() == TokenUse::Multi;
+        let items: Vec<_> = entries
+            .into_iter()
+            .map(|entry| match entry {
+                Err(code) => ItemResult::Error(code.into()),
+                Ok(_) => ItemResult::Ok(LookupResult {
+                    card: known
+                        .next()
+                        .flatten()
+                        .map(|known| Card { token: known.token.filter(|_| multi), card_id: known.card_id }),
+                }),
+            })
+            .collect();
+        let cards = items.iter().filter_map(|item| match item {
+            ItemResult::Ok(LookupResult { card: Some(card) }) => Some(card.card_id),
+            ItemResult::Ok(_) | ItemResult::Error(_) => None,
+        });
+        let event = caller
+            .event(Action::Lookup, Outcome::Allowed)
+            .collection(&collection.name)
+            .cards(cards)
+            .count(u64::try_from(count).unwrap_or(u64::MAX))
+            .statements(statements(permit.statements()));
+        self.note(event).await?;
+        Ok(Items { items })
+    }
+
+    /// What may be shown of cards without revealing them.
+    ///
+    /// # Errors
+    /// The whole call is refused; items refused alone are in the answer.
+    pub async fn inspect(
+        &self,
+        caller: &Caller,
+        permit: Permit<Inspect>,
+        items: Vec<Submitted<Token>>,
+    ) -> Result<Items<Inspected>, VaultError> {
+        let keys = self.keys()?;
+        let collection = self.collection(permit.collection())?;
+        let found = self.select(&collection, items)?;
+        let event = caller
+            .event(Action::Inspect, Outcome::Allowed)
+            .collection(&collection.name)
+            .tokens(found.iter().flatten().map(|row| row.token.clone()))
+            .count(u64::try_from(found.len()).unwrap_or(u64::MAX))
+            .statements(statements(permit.statements()));
+        let receipt = self.record(event).await?;
+        let proof = OpenProof::for_inspect(&permit, &receipt);
+        let mut broken = Vec::new();
+        let mut answers = Vec::with_capacity(found.len());
+        for entry in found {
+            answers.push(match entry {
+                Err(code) => ItemResult::Error(code.into()),
+                Ok(row) => match record::inspect(
+                    &keys,
+                    &self.binding(&row),
+                    &row.sealed,
+                    Truncation::default(),
+                    &proof,
+                ) {
+                    Ok(masked) => ItemResult::Ok(shown(row, masked)),
+                    Err(record::Refused) => {
+                        broken.push(row.token);
+                        ItemResult::Error(ProblemCode::Internal.into())
+                    }
+                },
+            });
+        }
+        self.report_broken(caller, &collection, broken).await?;
+        Ok(Items { items: answers })
+    }
+
+    /// Erases tokens with their records and index entries.
+    ///
+    /// # Errors
+    /// The whole call is refused; items refused alone are in the answer.
+    pub async fn delete(
+        &self,
+        caller: &Caller,
+        permit: Permit<Delete>,
+        items: Vec<Submitted<Token>>,
+    ) -> Result<Items<Deleted>, VaultError> {
+        self.keys()?;
+        let collection = self.collection(permit.collection())?;
+        let wanted: Vec<_> = items.into_iter().map(|token| self.own_token(token)).collect();
+        let tokens: Vec<Token> = wanted.iter().flatten().cloned().collect();
+        let event = |outcome: Outcome| {
+            caller
+                .event(Action::Delete, outcome)
+                .collection(&collection.name)
+                .count(u64::try_from(wanted.len()).unwrap_or(u64::MAX))
+        };
+        // One line before the act, as no act goes unrecorded, and one after it that carries the store's sequence.
+        let intent = event(Outcome::Allowed).tokens(tokens.iter().cloned());
+        self.note(intent.statements(statements(permit.statements()))).await?;
+        let committed = self.store.delete(collection.number(), tokens).await?;
+        let after = event(Outcome::Allowed).reason("erased").store_sequence(committed.sequence);
+        let mut gone = committed.value.into_iter();
+        let items: Vec<_> = wanted
+            .into_iter()
+            .map(|token| match token {
+                Err(code) => ItemResult::Error(code.into()),
+                Ok(token) if gone.next() == Some(true) => ItemResult::Ok(Deleted { token }),
+                Ok(_) => ItemResult::Error(ProblemCode::TokenNotFound.into()),
+            })
+            .collect();
+        let erased = items.iter().filter_map(|item| match item {
+            ItemResult::Ok(deleted) => Some(deleted.token.clone()),
+            ItemResult::Error(_) => None,
+        });
+        let event = after.tokens(erased);
+        self.note(event).await?;
+        Ok(Items { items })
+    }
+
+    fn select(
+        &self,
+        collection: &crate::collections::Collection,
+        items: Vec<Submitted<Token>>,
+    ) -> Result<Vec<Result<Row, ProblemCode>>, VaultError> {
+        let now = self.now();
+        let wanted: Vec<_> = items.into_iter().map(|token| self.own_token(token)).collect();
+        let tokens: Vec<Token> = wanted.iter().flatten().cloned().collect();
+        let mut rows = self.store.get(collection.number(), &tokens)?.into_iter();
+        Ok(wanted
+            .into_iter()
+            .map(|token| {
+                token?;
+                let row = rows.next().flatten().filter(|row| !is_expired(row, now));
+                row.ok_or(ProblemCode::TokenNotFound)
+            })
+            .collect())
+    }
+}
+
+fn shown(row: Row, masked: record::Masked) -> Inspected {
+    let created = i64::try_from(masked.created_at).ok().and_then(|at| Timestamp::from_second(at).ok());
+    Inspected {
+        token: row.token,
+        card_id: row.card_id,
+        masked: masked.masked,
+        brand: masked.brand,
+        expiry: masked.expiry,
+        created_at: created.unwrap_or(Timestamp::UNIX_EPOCH).to_string(),
+        key_version: masked.key_version,
+        used: row.used,
+    }
+}

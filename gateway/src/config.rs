@@ -1,0 +1,237 @@
+//! `gateway.toml`: where to listen, who we are to the vault, where the policy bundle is.
+//!
+//! Must never default anything that weakens security, nor hold a secret: keys are paths. Tests: here.
+
+use crate::serve::StartError;
+use cordon_card::Environment;
+use cordon_client::Endpoint;
+use cordon_daemon::config::{self, ConfigError};
+use cordon_daemon::tls::{self, ClientAuth, Identity, Roots, TlsError};
+use rustls::ServerConfig;
+use serde::Deserialize;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The configuration, with paths that no longer depend on where the file stands.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The environment whose tokens are made and taken.
+    pub environment: Environment,
+    /// Holds `audit/`.
+    pub data_dir: PathBuf,
+    /// The policy bundle.
+    pub policies: PathBuf,
+    /// Worker threads; one per processor when left out.
+    #[serde(default)]
+    pub workers: usize,
+    /// The public side.
+    pub ingress: IngressConfig,
+    /// The services' side.
+    pub egress: EgressConfig,
+    /// Health and metrics.
+    pub metrics: MetricsConfig,
+    /// The vault.
+    pub vault: VaultConfig,
+}
+
+/// `[ingress]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IngressConfig {
+    /// Address to listen on.
+    pub listen: SocketAddr,
+    /// Certificate chain, PEM.
+    pub cert: PathBuf,
+    /// Its key, PEM.
+    pub key: PathBuf,
+    /// Which service of the bundle this ingress is, where several have the role.
+    #[serde(default)]
+    pub service: Option<String>,
+}
+
+/// `[egress]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EgressConfig {
+    /// Address to listen on.
+    pub listen: SocketAddr,
+    /// Certificate chain, PEM.
+    pub cert: PathBuf,
+    /// Its key, PEM.
+    pub key: PathBuf,
+    /// What the services' certificates must chain to, PEM.
+    pub client_roots: PathBuf,
+}
+
+/// `[metrics]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MetricsConfig {
+    /// Address to listen on; a loopback address.
+    pub listen: SocketAddr,
+}
+
+/// `[vault]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VaultConfig {
+    /// `host:port` of its data listener.
+    pub address: String,
+    /// The name its certificate must carry.
+    pub name: String,
+    /// What its certificate must chain to, PEM.
+    pub roots: PathBuf,
+    /// Who the ingress is to it: may tokenize.
+    pub ingress_identity: IdentityConfig,
+    /// Who the egress is to it: may reveal.
+    pub egress_identity: IdentityConfig,
+}
+
+/// A client certificate.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IdentityConfig {
+    /// Certificate chain, PEM.
+    pub cert: PathBuf,
+    /// Its key, PEM.
+    pub key: PathBuf,
+}
+
+impl Config {
+    /// Reads the file; relative paths in it start at its folder.
+    ///
+    /// # Errors
+    /// [`ConfigError`], with the place of the fault.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let mut config: Self = config::load(path)?;
+        let folder = path.parent().unwrap_or(Path::new("")).to_owned();
+        for relative in config.paths() {
+            *relative = folder.join(&relative);
+        }
+        Ok(config)
+    }
+
+    fn paths(&mut self) -> [&mut PathBuf; 12] {
+        let Self { data_dir, policies, ingress, egress, vault, .. } = self;
+        let (inside, outside) = (&mut vault.ingress_identity, &mut vault.egress_identity);
+        [
+            data_dir,
+            policies,
+            &mut ingress.cert,
+            &mut ingress.key,
+            &mut egress.cert,
+            &mut egress.key,
+            &mut egress.client_roots,
+            &mut vault.roots,
+            &mut inside.cert,
+            &mut inside.key,
+            &mut outside.cert,
+            &mut outside.key,
+        ]
+    }
+}
+
+impl MetricsConfig {
+    /// Metrics are plain text, so they stay on the machine.
+    ///
+    /// # Errors
+    /// [`StartError::MetricsBeyondLoopback`].
+    pub fn check(&self) -> Result<(), StartError> {
+        if self.listen.ip().is_loopback() { Ok(()) } else { Err(StartError::MetricsBeyondLoopback) }
+    }
+}
+
+impl IngressConfig {
+    /// How the public side speaks TLS.
+    ///
+    /// # Errors
+    /// [`TlsError`], which names the file.
+    pub fn tls(&self) -> Result<Arc<ServerConfig>, TlsError> {
+        tls::server_config(Identity::load(&self.cert, &self.key)?, ClientAuth::None)
+    }
+}
+
+impl EgressConfig {
+    /// How the services' side speaks TLS: with client certificates.
+    ///
+    /// # Errors
+    /// [`TlsError`], which names the file.
+    pub fn tls(&self) -> Result<Arc<ServerConfig>, TlsError> {
+        let clients = ClientAuth::Required(Roots::load(&self.client_roots)?);
+        tls::server_config(Identity::load(&self.cert, &self.key)?, clients)
+    }
+}
+
+impl VaultConfig {
+    /// The vault, as this identity reaches it.
+    ///
+    /// # Errors
+    /// [`StartError`], which names the file.
+    pub fn endpoint(&self, identity: &IdentityConfig) -> Result<Endpoint, StartError> {
+        // Refuses a key that others may read, which the client leaves to its user.
+        drop(Identity::load(&identity.cert, &identity.key)?);
+        Ok(Endpoint::from_files(&self.address, &self.name, &self.roots, &identity.cert, &identity.key)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    const GOOD: &str = r#"
+environment = "dev"
+data_dir = "data"
+policies = "/etc/cordon/policies"
+[ingress]
+listen = "127.0.0.1:0"
+cert = "gateway.pem"
+key = "gateway.key"
+[egress]
+listen = "127.0.0.1:0"
+cert = "gateway.pem"
+key = "gateway.key"
+client_roots = "ca.pem"
+[metrics]
+listen = "127.0.0.1:0"
+[vault]
+address = "127.0.0.1:8443"
+name = "vault.cordon.test"
+roots = "ca.pem"
+ingress_identity = { cert = "in.pem", key = "in.key" }
+egress_identity = { cert = "out.pem", key = "out.key" }
+"#;
+
+    fn load(text: &str) -> Result<Config, ConfigError> {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("gateway.toml");
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        let loaded = Config::load(&path);
+        let rebased = |config: &Config| config.vault.egress_identity.key == dir.path().join("out.key");
+        assert!(loaded.as_ref().ok().is_none_or(rebased));
+        loaded
+    }
+
+    #[test]
+    fn an_unknown_or_missing_key_is_refused() {
+        for (from, to) in [
+            ("policies =", "policy ="),
+            ("client_roots = \"ca.pem\"\n", ""),
+            ("[metrics]", "[metrics]\npublic = true"),
+            ("environment = \"dev\"", "environment = \"production\""),
+        ] {
+            assert!(load(&GOOD.replace(from, to)).is_err(), "{from}");
+        }
+    }
+
+    #[test]
+    fn relative_paths_start_at_the_file_and_absolute_ones_stay() {
+        let config = load(GOOD).unwrap();
+        assert_eq!(config.policies, Path::new("/etc/cordon/policies"));
+        assert_eq!(config.workers, 0);
+    }
+}

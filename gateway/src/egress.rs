@@ -1,0 +1,158 @@
+//! The way out: a service's request, its tokens turned into cards, goes to the destination of its route.
+//!
+//! Must never give the caller a card number: it goes to the destination's connection alone, and the answer is searched
+//! for it (pci.md B4, B26). Tests: the workspace's `tests` crate against the real binary; each step has its own.
+
+use crate::answer::{self, Rules};
+use crate::flow::tokens::Tokens;
+use crate::flow::{self, Intake, Permitted};
+use crate::gateway::{Ending, Gateway};
+use crate::head;
+use crate::ledger::{Exchange, Way};
+use crate::metrics::Plane;
+use crate::plan::{EgressPlan, Plan};
+use crate::problem::Fault;
+use crate::route::{self, CleanPath, Match};
+use crate::upstream::{Upstreams, answer_limit};
+use cordon_audit::Name;
+use cordon_client::Revealer;
+use cordon_daemon::Body;
+use cordon_daemon::telemetry::RequestId;
+use cordon_daemon::tls::Peer;
+use cordon_policy::{Ask, Send, Service};
+use cordon_wire::{DetokenizeRequest, Revealed};
+use http::{HeaderMap, Method, Request, Response, request};
+use hyper::body::Incoming;
+use std::sync::Arc;
+
+/// The egress of one worker, with connections of its own.
+#[derive(Debug)]
+pub struct Egress {
+    gateway: Arc<Gateway>,
+    revealer: Revealer,
+    upstreams: Upstreams,
+}
+
+impl Egress {
+    /// An egress that reveals through this client.
+    #[must_use]
+    pub fn new(gateway: Arc<Gateway>, revealer: Revealer) -> Self {
+        Self { gateway, revealer, upstreams: Upstreams::default() }
+    }
+
+    /// Serves one request.
+    pub async fn handle(&self, request: Request<Incoming>, peer: &Peer) -> Response<Body> {
+        let started = self.gateway.monotonic();
+        let plan = self.gateway.plan();
+        let service = peer.uri.as_deref().and_then(|uri| plan.bundle.service_by_uri(uri));
+        let who = service.map_or_else(|| peer.uri.as_deref().unwrap_or("unknown"), |service| &service.name);
+        let who = Name::parse_or_withhold(who);
+        let exchange = Exchange::new(RequestId::next().to_string(), who, peer.address.ip().to_canonical());
+        let (parts, mut incoming) = request.into_parts();
+        let (way, result) = match find(&plan, service, &parts) {
+            Ok((way, service)) => {
+                (Way::Out(way), self.pass(&exchange, &plan, (way, service), &parts, &mut incoming).await)
+            }
+            Err((way, fault)) => (way, Err(fault)),
+        };
+        let ending =
+            Ending { plane: Plane::Egress, exchange: &exchange, way, headers: &parts.headers, started };
+        self.gateway.conclude(ending, &mut incoming, result).await
+    }
+
+    /// The life of a request, top to bottom.
+    async fn pass(
+        &self,
+        exchange: &Exchange,
+        plan: &Plan,
+        (way, service): (&EgressPlan, &Service),
+        parts: &request::Parts,
+        incoming: &mut Incoming,
+    ) -> Result<Response<Body>, Fault> {
+        let route = &way.route;
+        if !service.destinations.contains(&route.destination) {
+            return Err(Fault::DestinationNotAllowed);
+        }
+        let intake = Intake { content: &route.content, max_body: route.max_body };
+        let inbound = flow::receive(parts, head::of_egress(&parts.headers), incoming, intake).await?;
+        let parsed = flow::parse_egress(inbound, &way.fields, self.gateway.environment)?;
+        // A service is known by its verified client certificate alone, so the connection is authenticated.
+        let ask = Ask {
+            route: Some(&route.name),
+            destination: Some(&route.destination),
+            ..Ask::new(&service.name, true, exchange.source)
+        };
+        let permitted = parsed.permit::<Send>(&plan.bundle, &ask)?;
+        let tokens = permitted.fields().tokens().to_vec();
+        let cards = self.reveal(&permitted, way, service).await?;
+        let (rewritten, echoes) = permitted.rewrite(cards)?;
+        let scanned = flow::scan(rewritten)?;
+        let receipt = self.gateway.ledger.sends(exchange, way, scanned.permit(), &tokens).await?;
+        let outbound = scanned.release(receipt, HeaderMap::new());
+        let answer =
+            self.upstreams.send(&way.target, outbound, answer_limit(route.max_body), route.timeout).await?;
+        let rules = Rules { on_leak: route.on_leak, echoes: &echoes, from_outside: true };
+        let screened = answer::screen(answer, &rules)?;
+        if screened.masked() {
+            self.gateway.metrics.leaked(Plane::Egress, "answer", "masked");
+            let reason = "masked.answer";
+            let _recorded = self.gateway.ledger.masks(exchange, Way::Out(way), reason).await?;
+        }
+        Ok(screened.respond(parts.method == Method::HEAD, &exchange.id))
+    }
+
+    /// One call to the vault for all tokens of the request, or none.
+    async fn reveal(
+        &self,
+        permitted: &Permitted<Tokens, Send>,
+        way: &EgressPlan,
+        service: &Service,
+    ) -> Result<Vec<Revealed>, Fault> {
+        let tokens = permitted.fields();
+        let Some(items) = tokens.items() else { return Ok(Vec::new()) };
+        let request = DetokenizeRequest {
+            service: service.name.clone(),
+            destination: way.route.destination.clone(),
+            purpose: way.route.purpose.clone(),
+            route: way.route.name.clone(),
+            items,
+        };
+        let started = self.gateway.monotonic();
+        let answer = self.revealer.detokenize(&way.route.collection, &request).await;
+        self.gateway.metrics.called_vault(Plane::Egress, self.gateway.monotonic().saturating_sub(started));
+        tokens.cards(answer.map_err(|error| Fault::of_vault(&error))?)
+    }
+}
+
+/// The route of a request among those that its service may use, and the service; else as far as it is known, and why
+/// not.
+fn find<'p>(
+    plan: &'p Plan,
+    service: Option<&'p Service>,
+    parts: &request::Parts,
+) -> Result<(&'p EgressPlan, &'p Service), (Way<'p>, Fault)> {
+    let unknown = |fault| (Way::UnknownOut, fault);
+    let service = service.ok_or_else(|| unknown(Fault::Unauthenticated))?;
+    let path = CleanPath::parse(parts.uri.path()).map_err(|_ambiguous| unknown(Fault::UnknownRoute))?;
+    let own = plan.egress.iter().filter(|way| way.route.services.contains(&service.name));
+    match route::find(own, None, &parts.method, &path) {
+        Match::Route(way) => Ok((way, service)),
+        Match::OtherMethods(methods) => {
+            Err(unknown(Fault::MethodNotAllowed(methods.into_iter().map(str::to_owned).collect())))
+        }
+        Match::Nothing => match route::find(plan.egress.iter(), None, &parts.method, &path) {
+            Match::Route(way) => Err((Way::Out(way), not_for(service, &way.route.destination))),
+            Match::OtherMethods(_) => Err(unknown(Fault::NotYours)),
+            Match::Nothing => Err(unknown(Fault::UnknownRoute)),
+        },
+    }
+}
+
+/// Why a service may not use a route of others. One that sends cards out at all is told when it is the destination.
+fn not_for(service: &Service, destination: &String) -> Fault {
+    if service.destinations.is_empty() || service.destinations.contains(destination) {
+        Fault::NotYours
+    } else {
+        Fault::DestinationNotAllowed
+    }
+}

@@ -1,0 +1,307 @@
+//! The life of a request, as types: each arrow takes the state before it and gives the one after.
+//!
+//! `Inbound -> Parsed -> Permitted -> Rewritten -> Scanned -> Outbound`, and only an [`Outbound`] can be sent
+//! (`docs/request-life.md`). Must never gain an arrow that leaves one out: fields are private, states are consumed.
+//! Tests: `flow/tests.rs`.
+
+pub mod cards;
+pub mod tokens;
+
+use crate::body::{self, Leaf, edit};
+use crate::leak::{self, Clean};
+use crate::media;
+use crate::plan::Fields;
+use crate::problem::Fault;
+use bytes::Bytes;
+use cards::Cards;
+use cordon_audit::Receipt;
+use cordon_card::Environment;
+use cordon_daemon::body::{BodyError, WipedBytes, read_body};
+use cordon_policy::{Action, Ask, Bundle, Content, EgressOp, Forward, IngressOp, OnLeak, Permit, Send};
+use cordon_wire::{Revealed, Tokenized};
+use http::{HeaderMap, Method, request};
+use hyper::body::{Body, Incoming};
+use leak::echo::Echoes;
+use std::fmt;
+use std::ops::Range;
+use std::time::Duration;
+use tokens::Tokens;
+
+/// The head of a request as it will be sent on.
+pub struct Head {
+    /// Method.
+    pub method: Method,
+    /// Path and query as received.
+    pub path_and_query: String,
+    /// Headers that may go on.
+    pub headers: HeaderMap,
+}
+
+/// Only the method: path and headers are the caller's text.
+impl fmt::Debug for Head {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Head").field("method", &self.method).finish_non_exhaustive()
+    }
+}
+
+/// A request that took a route; its body is read, nothing of it is understood.
+#[derive(Debug)]
+pub struct Inbound {
+    head: Head,
+    path_length: usize,
+    content: Option<Content>,
+    bytes: WipedBytes,
+}
+
+/// A request whose declared fields are found and valid. Outside of them nothing looked like a card number, or the
+/// route wants such numbers masked.
+#[derive(Debug)]
+pub struct Parsed<F> {
+    inbound: Inbound,
+    fields: F,
+    leaks: bool,
+}
+
+/// A parsed request that the policy allows.
+#[derive(Debug)]
+pub struct Permitted<F, A: Action> {
+    parsed: Parsed<F>,
+    permit: Permit<A>,
+}
+
+/// A request with other texts in its declared fields.
+#[derive(Debug)]
+pub struct Rewritten<A: Action> {
+    head: Head,
+    content: Option<Content>,
+    bytes: WipedBytes,
+    /// Where card data stands on purpose: nowhere on the way in.
+    cards_at: Vec<Range<usize>>,
+    leaks: bool,
+    permit: Permit<A>,
+}
+
+/// A rewritten request in which no card number stands where none is declared.
+#[derive(Debug)]
+pub struct Scanned<A: Action> {
+    head: Head,
+    body: Clean<WipedBytes>,
+    masked: bool,
+    permit: Permit<A>,
+}
+
+/// A request that may be sent: scanned, and its decision is durable in the audit log.
+pub struct Outbound {
+    head: Head,
+    body: Bytes,
+}
+
+/// Not the body: it holds cards on the way out.
+impl fmt::Debug for Outbound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Outbound").field("head", &self.head).finish_non_exhaustive()
+    }
+}
+
+/// What a route takes.
+#[derive(Debug, Clone, Copy)]
+pub struct Intake<'r> {
+    /// Content types.
+    pub content: &'r [Content],
+    /// Bytes of body.
+    pub max_body: u64,
+}
+
+/// Reads a request's body. `headers` are those that may go on.
+///
+/// # Errors
+/// [`Fault::Unsupported`] and [`Fault::TooLarge`] before a byte is read where that can be known, else when it is;
+/// [`Fault::TooSlow`] or [`Fault::Malformed`] for a body that does not arrive.
+pub async fn receive(
+    parts: &request::Parts,
+    headers: HeaderMap,
+    incoming: &mut Incoming,
+    intake: Intake<'_>,
+) -> Result<Inbound, Fault> {
+    let content = if incoming.is_end_stream() { None } else { Some(media::of_request(&parts.headers)?) };
+    if content.is_some_and(|content| !intake.content.contains(&content)) {
+        return Err(Fault::Unsupported);
+    }
+    let limit = usize::try_from(intake.max_body).unwrap_or(usize::MAX);
+    let bytes = read_body(incoming, limit, BODY_WITHIN).await?;
+    let path_and_query = parts.uri.path_and_query().map_or("/", |both| both.as_str()).to_owned();
+    let head = Head { method: parts.method.clone(), path_and_query, headers };
+    Ok(Inbound { head, path_length: parts.uri.path().len(), content, bytes })
+}
+
+/// The way in: finds and checks the fields that carry cards.
+///
+/// # Errors
+/// [`Fault::Leak`], [`Fault::Malformed`], [`Fault::Field`] or [`Fault::TooManyCards`].
+pub fn parse_ingress(
+    inbound: Inbound,
+    fields: &Fields<IngressOp>,
+    on_leak: OnLeak,
+) -> Result<Parsed<Cards>, Fault> {
+    let (leaves, leaks) = read(&inbound, fields)?;
+    if leaks && on_leak == OnLeak::Deny {
+        return Err(Fault::Leak(leak::Place::Body));
+    }
+    let cards = Cards::collect(&leaves, fields)?;
+    Ok(Parsed { fields: cards, leaks, inbound })
+}
+
+/// The way out: finds and checks the fields that carry tokens. A card number anywhere in the request is refused: the
+/// caller should not have it.
+///
+/// # Errors
+/// As [`parse_ingress`].
+pub fn parse_egress(
+    inbound: Inbound,
+    fields: &Fields<EgressOp>,
+    environment: Environment,
+) -> Result<Parsed<Tokens>, Fault> {
+    let (leaves, leaks) = read(&inbound, fields)?;
+    if leaks {
+        return Err(Fault::Leak(leak::Place::Body));
+    }
+    let tokens = Tokens::collect(&leaves, fields, environment)?;
+    Ok(Parsed { fields: tokens, leaks, inbound })
+}
+
+/// Finds the declared fields, and looks everywhere else for card numbers.
+fn read<'b, Op: Copy>(inbound: &'b Inbound, fields: &Fields<Op>) -> Result<(Vec<Leaf<'b>>, bool), Fault> {
+    let (path, query) = inbound.head.path_and_query.split_at_checked(inbound.path_length).unwrap_or_default();
+    if let Some(place) = leak::in_head(path, query.strip_prefix('?'), &inbound.head.headers) {
+        return Err(Fault::Leak(place));
+    }
+    let Some(content) = inbound.content else { return Ok((Vec::new(), false)) };
+    let mut hidden = false;
+    let leaves = body::locate(content, &inbound.bytes, &fields.declared, &mut |text| {
+        hidden = hidden || leak::in_text(text)
+    })
+    .map_err(|error| Fault::of_body(error, |field| fields.label(field)))?;
+    let spans: Vec<_> = leaves.iter().map(|leaf| leaf.span.clone()).collect();
+    let leaks = hidden || leak::stands_outside(&inbound.bytes, &spans);
+    Ok((leaves, leaks))
+}
+
+impl<F> Parsed<F> {
+    /// Asks the policy.
+    ///
+    /// # Errors
+    /// [`Fault::Denied`] with the refusal's code.
+    pub fn permit<A: Action>(self, bundle: &Bundle, ask: &Ask<'_>) -> Result<Permitted<F, A>, Fault> {
+        let permit = bundle.decide::<A>(ask).map_err(|refusal| Fault::Denied(refusal.code()))?;
+        Ok(Permitted { parsed: self, permit })
+    }
+}
+
+impl<F, A: Action> Permitted<F, A> {
+    /// What the vault is to be asked.
+    pub const fn fields(&self) -> &F {
+        &self.parsed.fields
+    }
+}
+
+impl Permitted<Cards, Forward> {
+    /// Puts tokens in the place of card numbers, and takes security codes out.
+    ///
+    /// # Errors
+    /// [`Fault::Vault`] when the vault's answer does not fit, [`Fault::Internal`] when the edits do not.
+    pub fn rewrite(self, tokens: &[Tokenized]) -> Result<Rewritten<Forward>, Fault> {
+        let edits = self.parsed.fields.edits(tokens)?;
+        let mut rewritten = edited(self, &edits)?;
+        rewritten.cards_at = Vec::new();
+        Ok(rewritten)
+    }
+}
+
+impl Permitted<Tokens, Send> {
+    /// Puts cards in the place of tokens, and gives what to look for in the answer.
+    ///
+    /// # Errors
+    /// [`Fault::Vault`] when the vault's answer does not fit, [`Fault::Field`] when it lacks what a field needs.
+    pub fn rewrite(self, cards: Vec<Revealed>) -> Result<(Rewritten<Send>, Echoes), Fault> {
+        let (edits, echoes) = self.parsed.fields.edits(cards)?;
+        Ok((edited(self, &edits)?, echoes))
+    }
+}
+
+fn edited<F, A: Action>(permitted: Permitted<F, A>, edits: &[edit::Edit]) -> Result<Rewritten<A>, Fault> {
+    let Permitted { parsed: Parsed { inbound, leaks, .. }, permit } = permitted;
+    let Inbound { head, content, bytes, .. } = inbound;
+    let (bytes, cards_at) = match content {
+        Some(content) if !edits.is_empty() => {
+            let edited = edit::apply(content, &bytes, edits)
+                .map_err(|_misfit| Fault::Internal("internal.edits-do-not-fit"))?;
+            (edited.bytes, edited.spans)
+        }
+        Some(_) | None => (bytes, Vec::new()),
+    };
+    Ok(Rewritten { head, content, bytes, cards_at, leaks, permit })
+}
+
+/// Looks at the body as it will be sent.
+///
+/// # Errors
+/// [`Fault::Leak`] when a card number stands where none is declared and cannot be masked.
+pub fn scan<A: Action>(rewritten: Rewritten<A>) -> Result<Scanned<A>, Fault> {
+    let Rewritten { head, content, bytes, cards_at, leaks, permit } = rewritten;
+    let body = match content {
+        // `leaks` is set only where the route says that card numbers are masked.
+        Some(content) if leaks => leak::mask(content, &bytes).map_err(|_left| leak::Place::Body),
+        Some(_) | None => leak::outside(bytes, &cards_at),
+    };
+    Ok(Scanned { head, body: body.map_err(Fault::Leak)?, masked: leaks, permit })
+}
+
+impl<A: Action> Scanned<A> {
+    /// The permit, for the audit line.
+    pub const fn permit(&self) -> &Permit<A> {
+        &self.permit
+    }
+
+    /// Whether card numbers were masked in it.
+    pub const fn masked(&self) -> bool {
+        self.masked
+    }
+
+    /// Releases the request, once: the permit and the proof that its line is durable are used up. `added` are headers
+    /// of our own.
+    pub fn release(self, receipt: Receipt, added: HeaderMap) -> Outbound {
+        let Self { mut head, body, permit, .. } = self;
+        drop((permit, receipt));
+        head.headers.extend(added);
+        Outbound { head, body: Bytes::from_owner(body.into_inner()) }
+    }
+}
+
+impl Outbound {
+    /// For the tests of `upstream`, which have no policy to ask.
+    #[cfg(test)]
+    pub(crate) const fn of(head: Head, body: Bytes) -> Self {
+        Self { head, body }
+    }
+
+    /// Taken apart by `upstream` alone.
+    pub(crate) fn into_parts(self) -> (Head, Bytes) {
+        (self.head, self.body)
+    }
+}
+
+impl From<BodyError> for Fault {
+    fn from(error: BodyError) -> Self {
+        match error {
+            BodyError::TooLarge => Self::TooLarge,
+            BodyError::TimedOut => Self::TooSlow,
+            _ => Self::Malformed("body"),
+        }
+    }
+}
+
+/// Time for a request's body to arrive.
+const BODY_WITHIN: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,135 @@
+//! The token fields of a request on its way out: what the vault is asked to reveal, and what takes their place.
+//!
+//! Must never reveal for a field that the route does not declare, nor leave a field unfilled.
+//! Tests: `flow/tests.rs`.
+
+use super::cards::{MISFIT, Spot, all_or_none};
+use crate::body::Leaf;
+use crate::body::edit::Edit;
+use crate::leak::echo::Echoes;
+use crate::plan::Fields;
+use crate::problem::Fault;
+use cordon_card::{Environment, ExpiryStyle, Token};
+use cordon_policy::{EgressOp, ExpiryFormat};
+use cordon_wire::limits::MAX_ITEMS;
+use cordon_wire::{DetokenizeItem, ItemResult, Items, ProblemCode, Revealed};
+use zeroize::Zeroizing;
+
+/// The tokens of one request. The i-th security code and the i-th expiry field belong to the i-th token.
+#[derive(Debug, Default)]
+pub struct Tokens {
+    tokens: Vec<Token>,
+    numbers: Vec<Spot>,
+    codes: Vec<Spot>,
+    expiries: Vec<(Spot, ExpiryStyle)>,
+}
+
+impl Tokens {
+    /// Reads the fields.
+    ///
+    /// # Errors
+    /// [`Fault::Field`] for a value that is no token of this environment, or for codes or expiries that do not match
+    /// the tokens one to one; [`Fault::TooManyCards`].
+    pub fn collect(
+        leaves: &[Leaf<'_>],
+        fields: &Fields<EgressOp>,
+        environment: Environment,
+    ) -> Result<Self, Fault> {
+        let mut found = Self::default();
+        for leaf in leaves {
+            let spot = Spot { span: leaf.span.clone(), label: fields.label(leaf.field) };
+            match fields.op(leaf.field)? {
+                EgressOp::Reveal => {
+                    let token = Token::parse(leaf.text.expose()).ok();
+                    let ours = |token: &Token| token.environment().is_none_or(|other| other == environment);
+                    let Some(token) = token.filter(ours) else {
+                        return Err(Fault::Field { code: ProblemCode::BadToken, field: spot.label });
+                    };
+                    found.tokens.push(token);
+                    found.numbers.push(spot);
+                }
+                EgressOp::RevealCvv => found.codes.push(spot),
+                EgressOp::RevealExpiry(format) => found.expiries.push((spot, style(format))),
+            }
+        }
+        if found.tokens.len() > MAX_ITEMS {
+            return Err(Fault::TooManyCards);
+        }
+        all_or_none(found.tokens.len(), found.codes.iter().map(|spot| &spot.label))?;
+        all_or_none(found.tokens.len(), found.expiries.iter().map(|(spot, _)| &spot.label))?;
+        Ok(found)
+    }
+
+    /// The tokens, for the audit line.
+    #[must_use]
+    pub fn tokens(&self) -> &[Token] {
+        &self.tokens
+    }
+
+    /// What to ask the vault, unless there is nothing to ask.
+    #[must_use]
+    pub fn items(&self) -> Option<Vec<DetokenizeItem>> {
+        let cvv = !self.codes.is_empty();
+        let items = self.tokens.iter().map(|token| DetokenizeItem { token: token.clone().into(), cvv });
+        (!self.tokens.is_empty()).then(|| items.collect())
+    }
+
+    /// The vault's cards, if it gave one for each token.
+    ///
+    /// # Errors
+    /// [`Fault::Field`] with the vault's code for the first token it refused; [`Fault::Vault`] if the answer does not
+    /// fit.
+    pub fn cards(&self, answer: Items<Revealed>) -> Result<Vec<Revealed>, Fault> {
+        if answer.items.len() != self.numbers.len() {
+            return Err(MISFIT);
+        }
+        let mut cards = Vec::with_capacity(answer.items.len());
+        for (result, spot) in answer.items.into_iter().zip(&self.numbers) {
+            match result {
+                ItemResult::Ok(revealed) => cards.push(revealed),
+                ItemResult::Error(problem) => {
+                    return Err(Fault::Field { code: problem.code, field: spot.label.clone() });
+                }
+            }
+        }
+        Ok(cards)
+    }
+
+    /// Card numbers for tokens, codes and expiries in their fields; and what to look for in the answer.
+    pub(super) fn edits(&self, cards: Vec<Revealed>) -> Result<(Vec<Edit>, Echoes), Fault> {
+        if cards.len() != self.numbers.len() {
+            return Err(MISFIT);
+        }
+        let mut edits = Vec::new();
+        let mut echoes = Echoes::default();
+        for (index, (card, number)) in cards.into_iter().zip(&self.numbers).enumerate() {
+            let pan = card.pan.into_result().map_err(|_invalid| MISFIT)?;
+            echoes.add(&pan);
+            edits.push(edit(number, pan.expose()));
+            if let Some(spot) = self.codes.get(index) {
+                let gone = || Fault::Field { code: ProblemCode::Gone, field: spot.label.clone() };
+                let cvv = card.cvv.ok_or_else(gone)?.into_result().map_err(|_invalid| MISFIT)?;
+                edits.push(edit(spot, cvv.expose()));
+            }
+            if let Some((spot, style)) = self.expiries.get(index) {
+                let missing = || Fault::Field { code: ProblemCode::BadField, field: spot.label.clone() };
+                edits.push(edit(spot, &card.expiry.ok_or_else(missing)?.text(*style)));
+            }
+        }
+        edits.sort_by_key(|edit| edit.span.start);
+        Ok((edits, echoes))
+    }
+}
+
+fn edit(spot: &Spot, text: &str) -> Edit {
+    Edit { span: spot.span.clone(), text: Zeroizing::new(text.to_owned()) }
+}
+
+const fn style(format: ExpiryFormat) -> ExpiryStyle {
+    match format {
+        ExpiryFormat::MmSlashYy => ExpiryStyle::MonthYear,
+        ExpiryFormat::MmSlashYyyy => ExpiryStyle::MonthFullYear,
+        ExpiryFormat::YyyyDashMm => ExpiryStyle::Iso,
+        ExpiryFormat::Mmyy => ExpiryStyle::Compact,
+    }
+}

@@ -1,0 +1,179 @@
+//! The gateway's lines in the audit log: one for each decision, durable before its effect.
+//!
+//! Must never let a request pass whose line was refused. Tests: the workspace's `tests` crate.
+
+use crate::plan::{EgressPlan, IngressPlan};
+use crate::problem::Fault;
+use cordon_audit::{Action, Event, Log, Name, Outcome, Receipt};
+use cordon_card::Token;
+use cordon_policy::{Forward, Permit, Send};
+use cordon_wire::Tokenized;
+use std::net::IpAddr;
+
+/// One request, as its audit lines name it.
+#[derive(Debug, Clone)]
+pub struct Exchange {
+    /// Its id, as text.
+    pub id: String,
+    /// Its id, for the log.
+    pub name: Name,
+    /// Who asked.
+    pub who: Name,
+    /// From where.
+    pub source: IpAddr,
+}
+
+impl Exchange {
+    /// A request that just arrived.
+    #[must_use]
+    pub fn new(id: String, who: Name, source: IpAddr) -> Self {
+        let name = Name::parse_or_withhold(&id);
+        Self { id, name, who, source }
+    }
+
+    fn event(&self, what: Action, outcome: Outcome) -> Event {
+        Event::new(what, outcome).who(&self.who).from(self.source).request_id(&self.name)
+    }
+}
+
+/// A route as its audit lines name it.
+#[derive(Debug, Clone, Copy)]
+pub enum Way<'p> {
+    /// No route was found on the way in.
+    UnknownIn,
+    /// No route was found on the way out.
+    UnknownOut,
+    /// This way in.
+    In(&'p IngressPlan),
+    /// This way out.
+    Out(&'p EgressPlan),
+}
+
+impl<'p> Way<'p> {
+    /// The route's name in the bundle, or `none`.
+    #[must_use]
+    pub fn route_name(self) -> &'p str {
+        match self {
+            Self::UnknownIn | Self::UnknownOut => "none",
+            Self::In(plan) => &plan.route.name,
+            Self::Out(plan) => &plan.route.name,
+        }
+    }
+
+    const fn action(self) -> Action {
+        match self {
+            Self::UnknownIn | Self::In(_) => Action::Forward,
+            Self::UnknownOut | Self::Out(_) => Action::Send,
+        }
+    }
+
+    fn on(self, event: Event) -> Event {
+        match self {
+            Self::UnknownIn | Self::UnknownOut => event,
+            Self::In(plan) => {
+                event.route(&plan.name).acting_for(&plan.service).collection(&plan.route.collection)
+            }
+            Self::Out(plan) => event
+                .route(&plan.name)
+                .destination(&plan.destination)
+                .purpose(&plan.purpose)
+                .collection(&plan.route.collection),
+        }
+    }
+}
+
+/// Writes the lines.
+#[derive(Debug, Clone)]
+pub struct Ledger(Log);
+
+impl Ledger {
+    /// Writes to this log.
+    #[must_use]
+    pub const fn new(log: Log) -> Self {
+        Self(log)
+    }
+
+    /// A request is about to be forwarded to a service.
+    ///
+    /// # Errors
+    /// [`Fault::Audit`]: it must not be.
+    pub async fn forwards(
+        &self,
+        exchange: &Exchange,
+        plan: &IngressPlan,
+        permit: &Permit<Forward>,
+        tokens: &[Tokenized],
+    ) -> Result<Receipt, Fault> {
+        let event = Way::In(plan).on(exchange.event(Action::Forward, Outcome::Allowed));
+        let event = event.tokens(tokens.iter().map(|tokenized| tokenized.token.clone()));
+        self.append(event.statements(names(permit.statements()))).await
+    }
+
+    /// A request is about to be sent to a destination.
+    ///
+    /// # Errors
+    /// [`Fault::Audit`]: it must not be.
+    pub async fn sends(
+        &self,
+        exchange: &Exchange,
+        plan: &EgressPlan,
+        permit: &Permit<Send>,
+        tokens: &[Token],
+    ) -> Result<Receipt, Fault> {
+        let event =
+            Way::Out(plan).on(exchange.event(Action::Send, Outcome::Allowed)).tokens(tokens.iter().cloned());
+        self.append(event.statements(names(permit.statements()))).await
+    }
+
+    /// A request is about to be refused, or its answer is.
+    ///
+    /// # Errors
+    /// [`Fault::Audit`]: that is then the refusal.
+    pub async fn refuses(&self, exchange: &Exchange, way: Way<'_>, fault: &Fault) -> Result<Receipt, Fault> {
+        let action = match fault {
+            Fault::Unauthenticated => Action::Authenticate,
+            Fault::Leak(_) | Fault::AnswerLeak => Action::LeakFound,
+            _ => way.action(),
+        };
+        self.append(way.on(exchange.event(action, fault.outcome())).reason(fault.reason())).await
+    }
+
+    /// Card numbers were found outside the declared fields and masked.
+    ///
+    /// # Errors
+    /// [`Fault::Audit`]: what was masked must not be passed on.
+    pub async fn masks(
+        &self,
+        exchange: &Exchange,
+        way: Way<'_>,
+        reason: &'static str,
+    ) -> Result<Receipt, Fault> {
+        self.append(way.on(exchange.event(Action::LeakFound, Outcome::Allowed)).reason(reason)).await
+    }
+
+    /// A connection did not get past its handshake (PCI DSS 10.2.1.4). There is nothing left to refuse, so a line that
+    /// cannot be written is only logged.
+    pub async fn refuses_connection(&self, source: IpAddr, reason: &'static str) {
+        let event = Event::new(Action::Authenticate, Outcome::Denied).from(source).reason(reason);
+        if self.append(event).await.is_err() {
+            tracing::error!(reason, "a refused connection could not be recorded");
+        }
+    }
+
+    /// Whether lines can be written.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        !self.0.statistics().poisoned
+    }
+
+    async fn append(&self, event: Event) -> Result<Receipt, Fault> {
+        self.0.append(event).await.map_err(|error| {
+            tracing::error!(%error, "the audit log refused a line");
+            Fault::Audit
+        })
+    }
+}
+
+fn names(statements: &[std::sync::Arc<str>]) -> impl Iterator<Item = Name> {
+    statements.iter().map(|id| Name::parse_or_withhold(id))
+}

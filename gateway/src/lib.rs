@@ -1,0 +1,27 @@
+//! The gateway: card numbers become tokens on the way in, and cards again on the way to a listed destination only.
+//!
+//! Must never hold a key or a record, forward what it did not understand, or give a card number to a service.
+//! The life of a request is `docs/request-life.md`, in the names of [`flow`]. Tests: beside each module, the fuzz
+//! targets `json_body` and `form_body`, and the workspace's `tests` crate against the real binary.
+//!
+//! Used by: `cordon-gateway` (the binary), fuzz targets, `bench`.
+//! Uses: `card`, `scan`, `wire`, `client` (tokenize and reveal), `policy`, `audit`, `daemon`.
+
+pub mod answer;
+pub mod body;
+pub mod config;
+pub mod egress;
+pub mod flow;
+pub mod gateway;
+pub mod head;
+pub mod ingress;
+pub mod leak;
+pub mod ledger;
+pub mod media;
+pub mod metrics;
+pub mod plan;
+pub mod problem;
+pub mod route;
+pub mod serve;
+pub mod trace;
+pub mod upstream;

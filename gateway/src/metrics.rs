@@ -1,0 +1,128 @@
+//! What the gateway counts.
+//!
+//! Must never take a label from a request: planes, outcomes and places are fixed words, routes are the bundle's.
+//! Tests: here.
+
+use cordon_daemon::metrics::{LATENCY_BUCKETS, Metrics as Registry};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Unit;
+use std::fmt;
+use std::time::Duration;
+
+/// The side of the gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Plane {
+    /// Public requests to services.
+    Ingress,
+    /// Services' requests to destinations.
+    Egress,
+}
+
+impl Plane {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ingress => "ingress",
+            Self::Egress => "egress",
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    plane: &'static str,
+    route: String,
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LeakLabels {
+    plane: &'static str,
+    place: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PlaneLabels {
+    plane: &'static str,
+}
+
+type Latencies = Family<PlaneLabels, Histogram, fn() -> Histogram>;
+
+/// The counters; clones share their values.
+#[derive(Clone)]
+pub struct Metrics {
+    requests: Family<RequestLabels, Counter>,
+    latency: Latencies,
+    leaks: Family<LeakLabels, Counter>,
+    vault: Latencies,
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Metrics")
+    }
+}
+
+impl Metrics {
+    /// Makes all of them and registers them.
+    #[must_use]
+    pub fn register(registry: &mut Registry) -> Self {
+        let histogram: fn() -> Histogram = || Histogram::new(LATENCY_BUCKETS);
+        let metrics = Self {
+            requests: Family::default(),
+            latency: Family::new_with_constructor(histogram),
+            leaks: Family::default(),
+            vault: Family::new_with_constructor(histogram),
+        };
+        registry.register("requests", "Requests by plane, route and outcome", metrics.requests.clone());
+        let help = "Time from a request's head to its answer";
+        registry.register_with_unit("request_latency", help, Unit::Seconds, metrics.latency.clone());
+        registry.register("leaks", "Card numbers found where none is declared", metrics.leaks.clone());
+        let help = "Time of a call to the vault";
+        registry.register_with_unit("vault_latency", help, Unit::Seconds, metrics.vault.clone());
+        metrics
+    }
+
+    /// A request has its answer. `route` is a name of the bundle.
+    pub fn answered(&self, plane: Plane, route: &str, outcome: &'static str, took: Duration) {
+        let labels = RequestLabels { plane: plane.as_str(), route: route.to_owned(), outcome };
+        self.requests.get_or_create(&labels).inc();
+        self.latency.get_or_create(&PlaneLabels { plane: plane.as_str() }).observe(took.as_secs_f64());
+    }
+
+    /// A card number was found.
+    pub fn leaked(&self, plane: Plane, place: &'static str, outcome: &'static str) {
+        self.leaks.get_or_create(&LeakLabels { plane: plane.as_str(), place, outcome }).inc();
+    }
+
+    /// The vault was called.
+    pub fn called_vault(&self, plane: Plane, took: Duration) {
+        self.vault.get_or_create(&PlaneLabels { plane: plane.as_str() }).observe(took.as_secs_f64());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_counted_is_written_out() {
+        let mut registry = Registry::new("cordon_gateway");
+        let metrics = Metrics::register(&mut registry);
+        metrics.answered(Plane::Ingress, "signup", "forwarded", Duration::from_millis(1));
+        metrics.leaked(Plane::Egress, "answer", "denied");
+        metrics.called_vault(Plane::Ingress, Duration::from_micros(80));
+        let text = registry.encode().unwrap();
+        for line in [
+            "cordon_gateway_requests_total{plane=\"ingress\",route=\"signup\",outcome=\"forwarded\"} 1",
+            "cordon_gateway_leaks_total{plane=\"egress\",place=\"answer\",outcome=\"denied\"} 1",
+            "cordon_gateway_vault_latency_seconds_count{plane=\"ingress\"} 1",
+            "cordon_gateway_request_latency_seconds_count{plane=\"ingress\"} 1",
+        ] {
+            assert!(text.contains(line), "{line} in {text}");
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! A policy bundle made ready to serve: routes with their selectors, targets with their pinned roots.
+//!
+//! Must never be half loaded: every file a route or destination names is read here, before the first request.
+//! Tests: here; whole bundles in the workspace's `tests` crate.
+
+use crate::body::Declared;
+use crate::problem::Fault;
+use crate::route::Matched;
+use crate::upstream::{Address, Target};
+use cordon_audit::Name;
+use cordon_card::Environment;
+use cordon_daemon::tls::{self, Roots, TlsError};
+use cordon_policy::{
+    Bundle, EgressOp, EgressRoute, Faults, Field, IngressOp, IngressRoute, PathPattern, Role,
+};
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Everything that a request is judged and routed by. Replaced as a whole.
+#[derive(Debug)]
+pub struct Plan {
+    /// The bundle, for decisions.
+    pub bundle: Bundle,
+    /// The service that this gateway's ingress is.
+    pub forwarder: Name,
+    /// The ways in, in the bundle's order.
+    pub ingress: Vec<IngressPlan>,
+    /// The ways out, in the bundle's order.
+    pub egress: Vec<EgressPlan>,
+}
+
+/// A way in, ready to match and parse.
+#[derive(Debug)]
+pub struct IngressPlan {
+    /// As declared.
+    pub route: IngressRoute,
+    /// Its fields.
+    pub fields: Fields<IngressOp>,
+    /// Its name for the audit log.
+    pub name: Name,
+    /// The receiving service's name for the audit log.
+    pub service: Name,
+    /// Where it leads.
+    pub target: Arc<Target>,
+}
+
+/// A way out, ready to match and parse.
+#[derive(Debug)]
+pub struct EgressPlan {
+    /// As declared.
+    pub route: EgressRoute,
+    /// Its fields.
+    pub fields: Fields<EgressOp>,
+    /// Its name for the audit log.
+    pub name: Name,
+    /// Its destination's name for the audit log.
+    pub destination: Name,
+    /// Its purpose for the audit log.
+    pub purpose: Name,
+    /// Where it leads.
+    pub target: Arc<Target>,
+}
+
+/// The fields of a route: how they are found, what happens to them, and what they are called in a refusal.
+#[derive(Debug)]
+pub struct Fields<Op> {
+    /// For the parsers.
+    pub declared: Declared,
+    ops: Vec<Op>,
+    labels: Vec<String>,
+}
+
+impl<Op: Copy> Fields<Op> {
+    /// Prepares the fields of a route.
+    pub fn new(fields: &[Field<Op>]) -> Self {
+        let label = |field: &Field<Op>| match (&field.json, &field.form) {
+            (Some(json), _) => json.as_str().to_owned(),
+            (None, Some(form)) => form.clone(),
+            (None, None) => String::new(),
+        };
+        Self {
+            declared: Declared::new(fields.iter().map(|field| (field.json.as_ref(), field.form.as_deref()))),
+            ops: fields.iter().map(|field| field.op).collect(),
+            labels: fields.iter().map(label).collect(),
+        }
+    }
+
+    /// What happens to a field.
+    ///
+    /// # Errors
+    /// [`Fault::Internal`] for a number that is not one of this route's.
+    pub fn op(&self, field: usize) -> Result<Op, Fault> {
+        self.ops.get(field).copied().ok_or(Fault::Internal("internal.field-number"))
+    }
+
+    /// The field's name as the bundle writes it.
+    pub fn label(&self, field: usize) -> String {
+        self.labels.get(field).cloned().unwrap_or_default()
+    }
+}
+
+impl Plan {
+    /// Loads a bundle. `forwarder` names the service that this gateway's ingress is, where several could be.
+    ///
+    /// # Errors
+    /// [`PlanError`] with everything that is wrong with it.
+    pub fn load(
+        policies: &Path,
+        environment: Environment,
+        forwarder: Option<&str>,
+    ) -> Result<Self, PlanError> {
+        Self::of(Bundle::load(policies).map_err(PlanError::Bundle)?, environment, forwarder)
+    }
+
+    fn of(bundle: Bundle, environment: Environment, forwarder: Option<&str>) -> Result<Self, PlanError> {
+        if bundle.development() && environment == Environment::Live {
+            return Err(PlanError::DevelopmentBundle);
+        }
+        let forwarder = choose_forwarder(&bundle, forwarder)?;
+        let ingress = bundle.ingress().iter().map(ingress_plan).collect::<Result<_, _>>()?;
+        let mut targets = HashMap::new();
+        for destination in bundle.destinations() {
+            let roots = Roots::load(&destination.roots).map_err(PlanError::Tls)?;
+            let address = destination.connect.map_or_else(
+                || Address::Resolved { host: destination.host.clone(), port: destination.port },
+                Address::Fixed,
+            );
+            let config = tls::client_config(roots, None).map_err(PlanError::Tls)?;
+            let authority = authority(&destination.host, destination.port, HTTPS);
+            let target = Target::tls(authority, &destination.host, address, config)
+                .ok_or_else(|| PlanError::Host(destination.host.clone()))?
+                .admitting(destination.clone());
+            targets.insert(destination.name.clone(), Arc::new(target));
+        }
+        let egress =
+            bundle.egress().iter().map(|route| egress_plan(route, &targets)).collect::<Result<_, _>>()?;
+        Ok(Self { forwarder, ingress, egress, bundle })
+    }
+}
+
+/// Why a bundle cannot be served. All are the operator's to mend.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PlanError {
+    /// The bundle has faults.
+    #[error("the policy bundle cannot be used:\n{0}")]
+    Bundle(Faults),
+    /// A bundle for development in a live environment.
+    #[error("the policy bundle says `development = true`; a live environment refuses it")]
+    DevelopmentBundle,
+    /// No service has the role, or several have.
+    #[error(
+        "the bundle needs one service of role \"gateway-ingress\"; if it has several, name ours as [ingress] service"
+    )]
+    Forwarder,
+    /// Roots that cannot be used.
+    #[error(transparent)]
+    Tls(TlsError),
+    /// A host that no certificate can name.
+    #[error("`{0}` is not a host name")]
+    Host(String),
+    /// A route names a destination that is not there; the bundle's own checks should have found it.
+    #[error("route `{0}` leads to an undeclared destination")]
+    Destination(String),
+}
+
+fn choose_forwarder(bundle: &Bundle, named: Option<&str>) -> Result<Name, PlanError> {
+    let mut candidates = bundle.services().filter(|service| {
+        service.role == Role::GatewayIngress && named.is_none_or(|name| service.name == name)
+    });
+    match (candidates.next(), candidates.next()) {
+        (Some(only), None) => Name::parse(&only.name).map_err(|_not_a_name| PlanError::Forwarder),
+        (None | Some(_), _) => Err(PlanError::Forwarder),
+    }
+}
+
+fn ingress_plan(route: &IngressRoute) -> Result<IngressPlan, PlanError> {
+    let upstream = &route.upstream;
+    let address = Address::Resolved { host: upstream.host.clone(), port: upstream.port };
+    let target = match &upstream.roots {
+        Some(roots) if upstream.tls => {
+            let config = tls::client_config(Roots::load(roots).map_err(PlanError::Tls)?, None)
+                .map_err(PlanError::Tls)?;
+            let authority = authority(&upstream.host, upstream.port, HTTPS);
+            Target::tls(authority, &upstream.host, address, config)
+                .ok_or_else(|| PlanError::Host(upstream.host.clone()))?
+        }
+        Some(_) | None if !upstream.tls => {
+            Target::plain(authority(&upstream.host, upstream.port, HTTP), address)
+        }
+        // The bundle requires roots with TLS; without them nothing can be trusted.
+        Some(_) | None => return Err(PlanError::Host(upstream.host.clone())),
+    };
+    Ok(IngressPlan {
+        fields: Fields::new(&route.fields),
+        name: Name::parse_or_withhold(&route.name),
+        service: Name::parse_or_withhold(&route.service),
+        target: Arc::new(target),
+        route: route.clone(),
+    })
+}
+
+fn egress_plan(route: &EgressRoute, targets: &HashMap<String, Arc<Target>>) -> Result<EgressPlan, PlanError> {
+    let target = targets.get(&route.destination).ok_or_else(|| PlanError::Destination(route.name.clone()))?;
+    Ok(EgressPlan {
+        fields: Fields::new(&route.fields),
+        name: Name::parse_or_withhold(&route.name),
+        destination: Name::parse_or_withhold(&route.destination),
+        purpose: Name::parse_or_withhold(&route.purpose),
+        target: Arc::clone(target),
+        route: route.clone(),
+    })
+}
+
+/// `host` or `host:port`, as a `Host` header says it.
+fn authority(host: &str, port: u16, default: u16) -> String {
+    let bare = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+    if port == default { bare } else { format!("{bare}:{port}") }
+}
+
+impl Matched for IngressPlan {
+    fn hosts(&self) -> Option<&[String]> {
+        Some(&self.route.hosts)
+    }
+    fn methods(&self) -> &[String] {
+        &self.route.methods
+    }
+    fn path(&self) -> &PathPattern {
+        &self.route.path
+    }
+}
+
+impl Matched for EgressPlan {
+    fn hosts(&self) -> Option<&[String]> {
+        None
+    }
+    fn methods(&self) -> &[String] {
+        &self.route.methods
+    }
+    fn path(&self) -> &PathPattern {
+        &self.route.path
+    }
+}
+
+const HTTP: u16 = 80;
+const HTTPS: u16 = 443;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cordon_policy::shipped;
+
+    #[test]
+    fn an_authority_is_written_as_a_host_header_says_it() {
+        assert_eq!(authority("a.test", 443, HTTPS), "a.test");
+        assert_eq!(authority("a.test", 8443, HTTPS), "a.test:8443");
+        assert_eq!(authority("::1", 80, HTTP), "[::1]");
+    }
+
+    fn bundle(services: &[&str]) -> Bundle {
+        let mut segments = String::from(
+            "development = true\n[[segment]]\nname = \"cde\"\ncidrs = [\"127.0.0.0/8\"]\nscope = \"cde\"\n",
+        );
+        for name in services {
+            segments.push_str(&format!(
+                "[[service]]\nname = \"{name}\"\nuri = \"spiffe://cordon.test/{name}\"\nsegment = \"cde\"\n\
+                 role = \"gateway-ingress\"\nowner = \"o\"\nneed = \"n\"\n"
+            ));
+        }
+        let mut files =
+            vec![("schema.cedarschema", shipped::SCHEMA), ("segments.toml", &segments), ("routes.toml", "")];
+        files.extend(shipped::POLICIES);
+        Bundle::parse(&files, Path::new("/nonexistent")).unwrap_or_else(|faults| panic!("{faults}"))
+    }
+
+    #[test]
+    fn a_development_bundle_is_refused_by_a_live_environment() {
+        let refused = Plan::of(bundle(&["in"]), Environment::Live, None);
+        assert!(matches!(refused, Err(PlanError::DevelopmentBundle)));
+    }
+
+    #[test]
+    fn the_ingress_s_own_service_must_be_clear() {
+        for (services, named) in [(&[][..], None), (&["one", "two"], None), (&["one"], Some("other"))] {
+            assert!(
+                matches!(choose_forwarder(&bundle(services), named), Err(PlanError::Forwarder)),
+                "{services:?}"
+            );
+        }
+        assert_eq!(choose_forwarder(&bundle(&["one"]), None).unwrap().as_str(), "one");
+        assert_eq!(choose_forwarder(&bundle(&["one", "two"]), Some("two")).unwrap().as_str(), "two");
+    }
+}

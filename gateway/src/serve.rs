@@ -1,0 +1,222 @@
+//! Start to stop: everything is read and checked first, then the listeners open, then they drain.
+//!
+//! Must never open a listener before the audit log, the bundle and all identities are sound.
+//! Tests: the workspace's `tests` crate against the real binary.
+
+use crate::config::Config;
+use crate::egress::Egress;
+use crate::gateway::Gateway;
+use crate::ingress::Ingress;
+use crate::ledger::Ledger;
+use crate::metrics::Metrics;
+use crate::plan::{Plan, PlanError};
+use cordon_audit::{Action, AuditError, Event, Log, Name, Outcome};
+use cordon_client::{ClientError, Endpoint, Revealer, Tokenizer};
+use cordon_daemon::Body;
+use cordon_daemon::body;
+use cordon_daemon::drain::{DEADLINE, Drain};
+use cordon_daemon::metrics::{CONTENT_TYPE as METRICS_TYPE, Metrics as Registry};
+use cordon_daemon::server::{ConnectionMetrics, Limits, Listener, ServeError, Server, serve};
+use cordon_daemon::tls::{Peer, TlsError};
+use http::header::{CONTENT_TYPE, HeaderValue};
+use http::{Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use rustls::ServerConfig;
+use std::io;
+use std::sync::Arc;
+
+/// Everything that was read and found sound, before anything is opened.
+#[derive(Debug)]
+pub struct Prepared {
+    config: Config,
+    plan: Plan,
+    ingress: Arc<ServerConfig>,
+    egress: Arc<ServerConfig>,
+    tokenizer: Endpoint,
+    revealer: Endpoint,
+}
+
+impl Prepared {
+    /// Reads the bundle, the certificates and the keys.
+    ///
+    /// # Errors
+    /// All faults that were found.
+    pub fn new(config: Config) -> Result<Self, Vec<StartError>> {
+        let service = config.ingress.service.as_deref();
+        let plan = Plan::load(&config.policies, config.environment, service).map_err(StartError::from);
+        let ingress = config.ingress.tls().map_err(StartError::from);
+        let egress = config.egress.tls().map_err(StartError::from);
+        let tokenizer = config.vault.endpoint(&config.vault.ingress_identity);
+        let revealer = config.vault.endpoint(&config.vault.egress_identity);
+        let metrics = config.metrics.check();
+        match (plan, ingress, egress, tokenizer, revealer, metrics) {
+            (Ok(plan), Ok(ingress), Ok(egress), Ok(tokenizer), Ok(revealer), Ok(())) => {
+                Ok(Self { config, plan, ingress, egress, tokenizer, revealer })
+            }
+            (plan, ingress, egress, tokenizer, revealer, metrics) => {
+                let sides = [ingress.err(), egress.err(), tokenizer.err(), revealer.err(), metrics.err()];
+                Err(plan.err().into_iter().chain(sides.into_iter().flatten()).collect())
+            }
+        }
+    }
+
+    /// Opens the audit log and the listeners, announces them on `out`, and serves until SIGTERM or SIGINT.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing is left open.
+    pub fn run(self, out: &mut dyn io::Write) -> Result<(), StartError> {
+        let (log, recovered) = Log::open(&self.config.data_dir.join("audit"), ORIGIN)?;
+        let opened = Event::new(Action::AuditOpen, Outcome::Allowed).count(recovered.size);
+        let _recorded = log.append_blocking(opened)?;
+        let digest = Name::parse_or_withhold(self.plan.bundle.digest());
+        let _recorded = log.append_blocking(Event::new(Action::PolicyLoad, Outcome::Allowed).on(&digest))?;
+
+        let mut registry = Registry::new("cordon_gateway");
+        let metrics = Metrics::register(&mut registry);
+        let connections = ConnectionMetrics::default();
+        connections.register(&mut registry);
+        let drain = Drain::on_signals(DEADLINE).map_err(StartError::Signals)?;
+        let workers = self.config.workers;
+        let ledger = Ledger::new(log.clone());
+        let gateway = Arc::new(Gateway::new(self.plan, ledger, metrics, self.config.environment));
+        let listeners = vec![
+            ingress_listener(&self.config, self.ingress, &gateway, self.tokenizer),
+            egress_listener(&self.config, self.egress, &gateway, self.revealer),
+            metrics_listener(&self.config, registry, &gateway, &drain),
+        ];
+        let server = serve(listeners, workers, Limits::default(), &drain, &connections)?;
+        let _recorded = log.append_blocking(Event::new(Action::Start, Outcome::Allowed))?;
+        server.announce(out).map_err(StartError::Announce)?;
+        stop(server, log)
+    }
+}
+
+fn stop(server: Server, log: Log) -> Result<(), StartError> {
+    let drained = server.wait();
+    tracing::info!(cut_off = drained.cut_off, failed_threads = drained.failed_threads, "stopped");
+    let cut_off = u64::try_from(drained.cut_off).unwrap_or(u64::MAX);
+    let _recorded = log.append_blocking(Event::new(Action::Stop, Outcome::Allowed).count(cut_off))?;
+    log.close().map_err(StartError::Audit)
+}
+
+fn ingress_listener(
+    config: &Config,
+    tls: Arc<ServerConfig>,
+    gateway: &Arc<Gateway>,
+    vault: Endpoint,
+) -> Listener {
+    let gateway = Arc::clone(gateway);
+    Listener::tls("ingress", config.ingress.listen, tls, move |_worker| {
+        let ingress = Arc::new(Ingress::new(Arc::clone(&gateway), Tokenizer::new(vault.clone())));
+        move |request: Request<Incoming>, peer: Arc<Peer>| {
+            let ingress = Arc::clone(&ingress);
+            async move { ingress.handle(request, &peer).await }
+        }
+    })
+}
+
+fn egress_listener(
+    config: &Config,
+    tls: Arc<ServerConfig>,
+    gateway: &Arc<Gateway>,
+    vault: Endpoint,
+) -> Listener {
+    let (serving, refusing) = (Arc::clone(gateway), gateway.ledger.clone());
+    let listener = Listener::tls("egress", config.egress.listen, tls, move |_worker| {
+        let egress = Arc::new(Egress::new(Arc::clone(&serving), Revealer::new(vault.clone())));
+        move |request: Request<Incoming>, peer: Arc<Peer>| {
+            let egress = Arc::clone(&egress);
+            async move { egress.handle(request, &peer).await }
+        }
+    });
+    listener.on_refused(move |address, reason| {
+        let ledger = refusing.clone();
+        drop(tokio::spawn(async move { ledger.refuses_connection(address.ip(), reason.as_str()).await }));
+    })
+}
+
+fn metrics_listener(config: &Config, registry: Registry, gateway: &Arc<Gateway>, drain: &Drain) -> Listener {
+    let registry = Arc::new(registry);
+    let (gateway, drain) = (Arc::clone(gateway), drain.clone());
+    Listener::plain("metrics", config.metrics.listen, move |_worker| {
+        let (registry, gateway, drain) = (Arc::clone(&registry), Arc::clone(&gateway), drain.clone());
+        move |request: Request<Incoming>, _peer: Arc<Peer>| {
+            let ready = gateway.ledger.is_sound() && !drain.is_triggered();
+            let response = machine_page(request.method(), request.uri().path(), ready, &registry);
+            async move { response }
+        }
+    })
+}
+
+/// What machines read: alive, ready, figures.
+fn machine_page(method: &Method, path: &str, ready: bool, registry: &Registry) -> Response<Body> {
+    let (status, kind, text) = match (method, path) {
+        (&Method::GET, "/health") => (StatusCode::OK, PLAIN, "ok\n".to_owned()),
+        (&Method::GET, "/ready") if ready => (StatusCode::OK, PLAIN, "ready\n".to_owned()),
+        (&Method::GET, "/ready") => (StatusCode::SERVICE_UNAVAILABLE, PLAIN, "not ready\n".to_owned()),
+        (&Method::GET, "/metrics") => match registry.encode() {
+            Ok(text) => (StatusCode::OK, METRICS_TYPE, text),
+            Err(_unwritable) => (StatusCode::INTERNAL_SERVER_ERROR, PLAIN, "metrics failed\n".to_owned()),
+        },
+        _ => (StatusCode::NOT_FOUND, PLAIN, "not found\n".to_owned()),
+    };
+    let mut response = Response::new(body::full(text));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    response
+}
+
+/// Why the gateway does not serve. All are the operator's to mend.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The policy bundle.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// A certificate or key.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The identity towards the vault.
+    #[error(transparent)]
+    Vault(#[from] ClientError),
+    /// The audit log.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
+    /// A listener.
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+    /// Metrics would leave the machine in plain text.
+    #[error("[metrics] listen must be a loopback address: metrics are plain text")]
+    MetricsBeyondLoopback,
+    /// Signals cannot be received.
+    #[error("signals cannot be received")]
+    Signals(#[source] io::Error),
+    /// Standard output cannot be written.
+    #[error("the listeners cannot be announced")]
+    Announce(#[source] io::Error),
+}
+
+/// The audit log's name.
+const ORIGIN: &str = "cordon-gateway";
+const PLAIN: &str = "text/plain; charset=utf-8";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn machines_read_three_pages_and_no_more() {
+        let registry = Registry::new("cordon_gateway");
+        for (method, path, ready, status) in [
+            (Method::GET, "/health", false, 200),
+            (Method::GET, "/ready", true, 200),
+            (Method::GET, "/ready", false, 503),
+            (Method::GET, "/metrics", true, 200),
+            (Method::POST, "/metrics", true, 404),
+            (Method::GET, "/", true, 404),
+            (Method::GET, "/v1/seal", true, 404),
+        ] {
+            assert_eq!(machine_page(&method, path, ready, &registry).status(), status, "{method} {path}");
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! Sending: to a target's own address, with its certificate checked against its own roots, and reading the answer.
+//!
+//! Must never send anything but an [`Outbound`], follow a redirect, or connect to an address that was not checked
+//! after resolution (pci.md B27 to B30). Tests: `upstream/tests.rs`.
+
+mod connect;
+
+use crate::flow::Outbound;
+use crate::problem::Fault;
+use bytes::Bytes;
+use connect::{ConnectError, Connector};
+use cordon_daemon::body::{self, BodyError, WipedBytes};
+use cordon_policy::Destination;
+use http::{HeaderMap, Request, StatusCode, Uri, Version};
+use http_body_util::Full;
+use hyper_util::client::legacy::{self, Client};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rustls::ClientConfig;
+use rustls_pki_types::ServerName;
+use std::collections::HashMap;
+use std::error::Error;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// Where a target's connections go.
+#[derive(Debug, Clone)]
+pub enum Address {
+    /// To one of the addresses its name resolves to.
+    Resolved {
+        /// Host name or address.
+        host: String,
+        /// TCP port.
+        port: u16,
+    },
+    /// To this one, whatever the name resolves to (development bundles only).
+    Fixed(std::net::SocketAddr),
+}
+
+/// A server that requests are sent to, with what makes it the right one.
+pub struct Target {
+    id: u64,
+    authority: String,
+    address: Address,
+    tls: Option<(ServerName<'static>, Arc<ClientConfig>)>,
+    destination: Option<Destination>,
+}
+
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Target")
+            .field("authority", &self.authority)
+            .field("tls", &self.tls.is_some())
+            .finish()
+    }
+}
+
+impl Target {
+    /// A server inside, without TLS.
+    #[must_use]
+    pub fn plain(authority: String, address: Address) -> Self {
+        Self { id: next_id(), authority, address, tls: None, destination: None }
+    }
+
+    /// A server that must show a certificate for `host` under the roots of `config`. `None` if `host` is no name.
+    #[must_use]
+    pub fn tls(authority: String, host: &str, address: Address, config: Arc<ClientConfig>) -> Option<Self> {
+        let name = ServerName::try_from(host.to_owned()).ok()?;
+        Some(Self { id: next_id(), authority, address, tls: Some((name, config)), destination: None })
+    }
+
+    /// The same, at addresses that the destination admits only.
+    #[must_use]
+    pub fn admitting(self, destination: Destination) -> Self {
+        Self { destination: Some(destination), ..self }
+    }
+
+    fn uri(&self, path_and_query: &str) -> Result<Uri, Fault> {
+        Uri::builder()
+            .scheme(if self.tls.is_some() { "https" } else { "http" })
+            .authority(self.authority.as_str())
+            .path_and_query(path_and_query)
+            .build()
+            .map_err(|_not_a_uri| Fault::Internal("internal.target-uri"))
+    }
+}
+
+/// An answer, read whole; nobody has looked at it yet.
+pub struct Answer {
+    /// Status.
+    pub status: StatusCode,
+    /// Headers as received.
+    pub headers: HeaderMap,
+    /// Body as received.
+    pub body: WipedBytes,
+}
+
+/// Only the status: nobody knows yet what the rest holds.
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Answer").field("status", &self.status).finish_non_exhaustive()
+    }
+}
+
+/// Bytes of answer that a route reads: as many as it takes in, and room for a page where that is little.
+#[must_use]
+pub fn answer_limit(max_body: u64) -> usize {
+    usize::try_from(max_body).unwrap_or(usize::MAX).max(LEAST_ANSWER)
+}
+
+/// The connections of one worker, kept open per target.
+#[derive(Debug, Default)]
+pub struct Upstreams(Mutex<HashMap<u64, Client<Connector, Full<Bytes>>>>);
+
+impl Upstreams {
+    /// Sends a request and reads its answer, at most `limit` bytes of body, all within `within`.
+    ///
+    /// # Errors
+    /// [`Fault::Unreachable`], [`Fault::UpstreamTimeout`] or [`Fault::UpstreamRefused`].
+    pub async fn send(
+        &self,
+        target: &Arc<Target>,
+        outbound: Outbound,
+        limit: usize,
+        within: Duration,
+    ) -> Result<Answer, Fault> {
+        let client = self.client(target);
+        let exchange = exchange(client, target, outbound, limit, within);
+        tokio::time::timeout(within, exchange).await.unwrap_or(Err(Fault::UpstreamTimeout))
+    }
+
+    fn client(&self, target: &Arc<Target>) -> Client<Connector, Full<Bytes>> {
+        let mut clients = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        clients.entry(target.id).or_insert_with(|| build(Connector::new(Arc::clone(target)))).clone()
+    }
+}
+
+async fn exchange(
+    client: Client<Connector, Full<Bytes>>,
+    target: &Target,
+    outbound: Outbound,
+    limit: usize,
+    within: Duration,
+) -> Result<Answer, Fault> {
+    let (head, body) = outbound.into_parts();
+    let mut request = Request::new(Full::new(body));
+    *request.method_mut() = head.method;
+    *request.uri_mut() = target.uri(&head.path_and_query)?;
+    *request.headers_mut() = head.headers;
+    *request.version_mut() = Version::HTTP_11;
+    let response = client.request(request).await.map_err(|error| unreachable_because(&error))?;
+    let (parts, incoming) = response.into_parts();
+    if parts.status == StatusCode::SWITCHING_PROTOCOLS {
+        return Err(Fault::UpstreamRefused("upstream-refused.protocol-switch"));
+    }
+    let body = body::read_body(incoming, limit, within).await.map_err(|error| match error {
+        BodyError::TooLarge => Fault::UpstreamRefused("upstream-refused.too-large"),
+        BodyError::TimedOut => Fault::UpstreamTimeout,
+        _ => Fault::Unreachable("upstream-unavailable.answer-broke-off"),
+    })?;
+    Ok(Answer { status: parts.status, headers: parts.headers, body })
+}
+
+fn build(connector: Connector) -> Client<Connector, Full<Bytes>> {
+    Client::builder(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(IDLE)
+        .pool_max_idle_per_host(MOST_IDLE)
+        .http1_max_headers(MOST_HEADERS)
+        .http2_max_header_list_size(HEADER_BYTES)
+        // A request comes back unsent or not at all; only then a fresh connection may take it.
+        .retry_canceled_requests(true)
+        .build(connector)
+}
+
+/// The reason in the connector's own words, or that the connection broke.
+fn unreachable_because(error: &legacy::Error) -> Fault {
+    let mut source: Option<&(dyn Error + 'static)> = error.source();
+    while let Some(inner) = source {
+        if let Some(reason) = inner.downcast_ref::<ConnectError>() {
+            return Fault::Unreachable(reason.as_str());
+        }
+        source = inner.source();
+    }
+    Fault::Unreachable("upstream-unavailable.connection-broke")
+}
+
+fn next_id() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// Shorter than the keep-alive of the servers in use (five seconds is the shortest default met), so that a request
+/// rarely meets a connection that is being closed.
+const IDLE: Duration = Duration::from_secs(4);
+const LEAST_ANSWER: usize = 4 * 1024 * 1024;
+const MOST_IDLE: usize = 64;
+const MOST_HEADERS: usize = 100;
+const HEADER_BYTES: u32 = 64 * 1024;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,169 @@
+//! `cordon keys`: list key versions and rotate.
+//!
+//! Must never see key bytes: the API has none to give. Tests: below.
+
+use crate::collection;
+use crate::configuration::{Settings, block_on};
+use crate::exit::{Failure, Verdict};
+use crate::layout;
+use clap::{Args, Subcommand, ValueEnum};
+use cordon_card::CollectionName;
+use cordon_wire::{KeyInfo, KeyList, KeyPurpose, KeyState, RotateRequest};
+
+/// `cordon keys ...`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Keys {
+    /// List all key versions with their states and dates
+    List(List),
+    /// Make a new key version that protects from now on
+    Rotate(Rotate),
+}
+
+/// `cordon keys list`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  cordon keys list
+  cordon keys list --json | jq '.keys[] | select(.state == \"active\")'")]
+pub(crate) struct List {}
+
+/// `cordon keys rotate`.
+#[derive(Debug, Args)]
+#[command(after_help = "The version before stays able to decrypt, so reads never stop.
+
+Examples:
+  cordon keys rotate data --collection cards    a new data key for one collection
+  cordon keys rotate kek                        a new key-encryption key")]
+pub(crate) struct Rotate {
+    /// Which key
+    #[arg(value_enum)]
+    purpose: Purpose,
+    /// The collection whose data key it is
+    #[arg(long, value_name = "NAME", value_parser = collection::name, required_if_eq("purpose", "data"))]
+    collection: Option<CollectionName>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Purpose {
+    /// The key that seals the records of a collection
+    Data,
+    /// The key that wraps the other keys
+    Kek,
+}
+
+impl Keys {
+    /// Does what was asked.
+    pub(crate) fn run(&self, settings: &Settings) -> Result<Verdict, Failure> {
+        let administrator = settings.administrator()?;
+        match self {
+            Self::List(List {}) => {
+                let list = block_on(async { Ok(administrator.keys().await?) })?;
+                settings.console().answer(&list, describe)?;
+            }
+            Self::Rotate(rotate) => {
+                let request = rotate.request()?;
+                let answer = block_on(async { Ok(administrator.rotate(&request).await?) })?;
+                settings.console().answer(&answer, |answer| {
+                    format!(
+                        "Version {} of {} protects from now on.",
+                        answer.active.version,
+                        subject(&answer.active)
+                    )
+                })?;
+            }
+        }
+        Ok(Verdict::Fine)
+    }
+}
+
+impl Rotate {
+    fn request(&self) -> Result<RotateRequest, Failure> {
+        let purpose = match self.purpose {
+            Purpose::Data => KeyPurpose::Data,
+            Purpose::Kek if self.collection.is_some() => {
+                return Err(Failure::usage(
+                    "the key-encryption key belongs to no collection: leave --collection out",
+                ));
+            }
+            Purpose::Kek => KeyPurpose::Kek,
+        };
+        Ok(RotateRequest { purpose, collection: self.collection.clone() })
+    }
+}
+
+fn describe(list: &KeyList) -> String {
+    let rows: Vec<_> = list
+        .keys
+        .iter()
+        .map(|key| {
+            vec![
+                subject(key),
+                key.version.to_string(),
+                state(key.state).to_owned(),
+                layout::moment(&key.created_at),
+                layout::moment(&key.cryptoperiod_end),
+            ]
+        })
+        .collect();
+    layout::table(&["KEY", "VERSION", "STATE", "CREATED", "PROTECTS UNTIL"], &rows)
+}
+
+fn subject(key: &KeyInfo) -> String {
+    let purpose = match key.purpose {
+        KeyPurpose::Kek => "kek",
+        KeyPurpose::Data => "data",
+        KeyPurpose::Index => "index",
+    };
+    match &key.collection {
+        Some(collection) => format!("{purpose} {collection}"),
+        None => purpose.to_owned(),
+    }
+}
+
+const fn state(state: KeyState) -> &'static str {
+    match state {
+        KeyState::PreActive => "pre-active",
+        KeyState::Active => "active",
+        KeyState::Deactivated => "deactivated",
+        KeyState::Suspended => "suspended",
+        KeyState::Compromised => "compromised",
+        KeyState::Destroyed => "destroyed",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arguments::Arguments;
+    use clap::Parser;
+
+    #[test]
+    fn a_data_key_needs_its_collection() {
+        assert!(Arguments::try_parse_from(["cordon", "keys", "rotate", "data"]).is_err());
+        assert!(
+            Arguments::try_parse_from(["cordon", "keys", "rotate", "index", "--collection", "a"]).is_err()
+        );
+        assert!(Arguments::try_parse_from(["cordon", "keys", "rotate", "data", "--collection", "a"]).is_ok());
+    }
+
+    #[test]
+    fn a_key_encryption_key_has_no_collection() {
+        let collection = Some(CollectionName::parse("cards").unwrap());
+        assert!(Rotate { purpose: Purpose::Kek, collection }.request().is_err());
+        assert!(Rotate { purpose: Purpose::Kek, collection: None }.request().is_ok());
+    }
+
+    #[test]
+    fn versions_are_listed_with_state_and_dates() {
+        let key = KeyInfo {
+            id: "k1".into(),
+            purpose: KeyPurpose::Data,
+            collection: Some(CollectionName::parse("cards").unwrap()),
+            version: 2,
+            state: KeyState::Active,
+            created_at: "2026-05-06T07:08:09Z".into(),
+            cryptoperiod_end: "2027-05-06T07:08:09Z".into(),
+        };
+        let text = describe(&KeyList { keys: vec![key] });
+        assert!(text.contains("data cards  2        active  2026-05-06T07:08:09Z"), "{text}");
+    }
+}

@@ -1,0 +1,166 @@
+//! `cordon status`: how the vault stands, in 100 columns.
+//!
+//! Must never ask for more than one answer: what is shown is one moment. Tests: below.
+
+use crate::configuration::{Settings, block_on};
+use crate::custody;
+use crate::exit::{Failure, Verdict};
+use crate::layout;
+use clap::Args;
+use cordon_wire::{HardeningItem, SealKind, SealState, SealStatus, Status};
+
+/// `cordon status`.
+#[derive(Debug, Args)]
+#[command(after_help = "Exits 1 while the vault is not unsealed, so that a script can wait for it.
+
+Examples:
+  cordon status
+  cordon status --json | jq .seal.state
+  until cordon status > /dev/null 2>&1; do sleep 1; done")]
+pub(crate) struct Show {}
+
+impl Show {
+    /// Prints the status.
+    pub(crate) fn run(&self, settings: &Settings) -> Result<Verdict, Failure> {
+        let administrator = settings.administrator()?;
+        let status = block_on(async { Ok(administrator.status().await?) })?;
+        settings.console().answer(&status, describe)?;
+        Ok(if status.seal.state == SealState::Unsealed { Verdict::Fine } else { Verdict::Refused })
+    }
+}
+
+fn describe(status: &Status) -> String {
+    let state = match status.seal.state {
+        SealState::Uninitialized => "not initialised",
+        SealState::Sealed => "sealed",
+        SealState::Unsealed => "unsealed",
+    };
+    let vault = format!(
+        "{state}, environment {}, version {}, up {}",
+        status.seal.environment.as_str(),
+        status.version,
+        layout::duration(status.uptime_s)
+    );
+    let store = format!(
+        "{}, {} on disk, sequence {}, {} since start",
+        status.store.engine,
+        layout::bytes(status.store.disk_bytes),
+        layout::count(status.store.sequence),
+        layout::counted(status.store.commits, "commit")
+    );
+    let mut rows = vec![
+        ("Vault", vault),
+        ("Seal", seal(&status.seal)),
+        ("Collections", layout::count(status.collections)),
+        ("Held codes", format!("{} in memory", layout::counted(status.held_cvvs, "security code"))),
+        ("Store", store),
+        ("Audit", layout::counted(status.audit_size, "line")),
+        ("Policy", format!("sha-256 {}", status.policy_digest)),
+        ("Hardening", hardening(&status.hardening)),
+    ];
+    for warning in &status.warnings {
+        rows.push(("Warning", warning.clone()));
+    }
+    if status.warnings.is_empty() {
+        rows.push(("Warnings", "none".to_owned()));
+    }
+    let mut out = layout::rows(&rows);
+    if status.seal.state != SealState::Unsealed {
+        out.push('\n');
+        out.push_str(&custody::describe(&status.seal));
+        out.push('\n');
+    }
+    out
+}
+
+fn seal(seal: &SealStatus) -> String {
+    match (seal.seal, seal.threshold, seal.shares) {
+        (None, _, _) => "none yet".to_owned(),
+        (Some(SealKind::DevFile), _, _) => "key file, for development only".to_owned(),
+        (Some(SealKind::Shamir), Some(threshold), Some(shares)) => {
+            let progress = match seal.state {
+                SealState::Sealed => format!(", {} given", seal.progress),
+                SealState::Uninitialized | SealState::Unsealed => String::new(),
+            };
+            format!("{threshold} of {shares} custodians' shares{progress}")
+        }
+        (Some(SealKind::Shamir), _, _) => "custodians' shares".to_owned(),
+    }
+}
+
+fn hardening(items: &[HardeningItem]) -> String {
+    let named = |wanted: bool| -> Vec<&str> {
+        items.iter().filter(|item| item.in_force == wanted).map(|item| item.name.as_str()).collect()
+    };
+    let (on, off) = (named(true), named(false));
+    let mut lines = Vec::new();
+    if !on.is_empty() {
+        lines.push(format!("in force: {}", on.join(", ")));
+    }
+    if !off.is_empty() {
+        lines.push(format!("NOT in force: {}", off.join(", ")));
+    }
+    if lines.is_empty() { "not reported".to_owned() } else { lines.join("\n") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cordon_card::Environment;
+    use cordon_wire::StoreStatus;
+
+    fn sample(state: SealState) -> Status {
+        let item = |name: &str, in_force| HardeningItem { name: name.to_owned(), in_force };
+        Status {
+            version: "0.1.0".into(),
+            uptime_s: 11_520,
+            seal: SealStatus {
+                state,
+                environment: Environment::Test,
+                seal: Some(SealKind::Shamir),
+                threshold: Some(3),
+                shares: Some(5),
+                progress: 1,
+            },
+            collections: 2,
+            held_cvvs: 1,
+            audit_size: 12_345,
+            store: StoreStatus {
+                engine: "fjall".into(),
+                sequence: 9_001,
+                commits: 77,
+                disk_bytes: 1_300_000,
+            },
+            hardening: vec![
+                item("core_dumps_off", true),
+                item("not_dumpable", true),
+                item("no_new_privileges", true),
+                item("memory_locked", false),
+            ],
+            policy_digest: "a".repeat(64),
+            warnings: vec!["key data/cards/1 reaches the end of its cryptoperiod ".repeat(3)],
+        }
+    }
+
+    #[test]
+    fn it_fits_in_100_columns() {
+        for state in [SealState::Uninitialized, SealState::Sealed, SealState::Unsealed] {
+            let text = describe(&sample(state));
+            assert!(text.lines().all(|line| line.chars().count() <= layout::WIDTH), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_missing_hardening_knob_stands_out() {
+        let text = describe(&sample(SealState::Unsealed));
+        assert!(text.contains("NOT in force: memory_locked"), "{text}");
+        assert!(text.contains("3 of 5 custodians' shares\n"), "{text}");
+        assert!(text.contains("12,345 lines"), "{text}");
+    }
+
+    #[test]
+    fn a_sealed_vault_says_what_to_do_next() {
+        assert!(describe(&sample(SealState::Sealed)).contains("Next: cordon unseal"));
+        assert!(describe(&sample(SealState::Uninitialized)).contains("Next: cordon init"));
+    }
+}

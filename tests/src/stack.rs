@@ -1,0 +1,406 @@
+//! A whole Cordon on loopback: certificates, bundle, vault, gateway, signup stub and processor stub.
+//! Must never use a configuration that an operator could not write. Tests: `tests/tests/harness.rs`.
+
+use crate::https::{self, Answer};
+use crate::pki::{Authority, Files};
+use crate::process::Daemon;
+use crate::stub::{self, Received, Respond, Stub};
+use anyhow::{Context, Result, bail};
+use bytes::Bytes;
+use cordon_card::CollectionName;
+use cordon_client::{Administrator, Endpoint, Revealer, Tokenizer};
+use cordon_wire::{
+    CreateCollection, InitRequest, SealKind, SealState, ShareText, TokenProfile, UnsealRequest,
+};
+use http::Request;
+use http_body_util::Full;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+use tempfile::TempDir;
+use zeroize::Zeroizing;
+
+/// What a test may choose.
+pub struct Options {
+    /// How the signup stub answers.
+    pub signup: Arc<Respond>,
+    /// How the processor stub answers.
+    pub processor: Arc<Respond>,
+    /// What seals the vault.
+    pub seal: SealKind,
+    /// Also start the gateway and the stubs' routes.
+    pub gateway: bool,
+    /// Worker threads of each daemon.
+    pub workers: usize,
+    /// Where signups are forwarded to instead of the stub, which records too much for a load.
+    pub upstream: Option<SocketAddr>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            signup: Arc::new(|_: &Received| stub::json(201, &serde_json::json!({"welcome": true}))),
+            processor: Arc::new(|_: &Received| stub::json(200, &serde_json::json!({"status": "approved"}))),
+            seal: SealKind::DevFile,
+            gateway: true,
+            workers: 2,
+            upstream: None,
+        }
+    }
+}
+
+impl std::fmt::Debug for Options {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Options")
+            .field("seal", &self.seal)
+            .field("gateway", &self.gateway)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The running stack. Dropping it ends every process and removes its directory.
+#[derive(Debug)]
+pub struct Stack {
+    /// The vault.
+    pub vault: Daemon,
+    /// The gateway, if asked for.
+    pub gateway: Option<Daemon>,
+    /// What stands for the merchant's signup service.
+    pub signup: Stub,
+    /// What stands for the card processor.
+    pub processor: Stub,
+    /// The authority that every part trusts.
+    pub authority: Authority,
+    /// Shares of a Shamir seal, to unseal again after a restart.
+    shares: Vec<ShareText>,
+    dir: TempDir,
+    options: Options,
+}
+
+/// The one collection that the stack makes.
+///
+/// # Errors
+/// Never: the name is valid.
+pub fn cards() -> Result<CollectionName> {
+    CollectionName::parse("cards").context("a collection name")
+}
+
+impl Stack {
+    /// Starts everything, initialises, unseals and makes the collection `cards`.
+    ///
+    /// # Errors
+    /// Any part did not come up.
+    pub async fn start(options: Options) -> Result<Self> {
+        let mut stack = Self::bare(options).await?;
+        stack.initialise().await?;
+        if stack.options.gateway {
+            stack.start_gateway()?;
+        }
+        Ok(stack)
+    }
+
+    /// Starts a vault that nobody has initialised, and the stubs.
+    ///
+    /// # Errors
+    /// Any part did not come up.
+    pub async fn bare(options: Options) -> Result<Self> {
+        let dir = tempfile::Builder::new().prefix("cordon-test-").tempdir()?;
+        let authority = Authority::new(dir.path(), "ca")?;
+        let processor_identity = authority.server("processor.cordon.test")?;
+        let signup = Stub::start(None, Arc::clone(&options.signup)).await?;
+        let processor = Stub::start(Some(&processor_identity), Arc::clone(&options.processor)).await?;
+        for service in
+            ["gateway-ingress", "gateway-egress", "signup", "billing", "operator", "monitor", "renewals"]
+        {
+            authority.client(service)?;
+        }
+        authority.server("vault.cordon.test")?;
+        authority.server("gateway.cordon.test")?;
+        write_bundle(
+            &dir.path().join("policies"),
+            options.upstream.unwrap_or(signup.address),
+            processor.address,
+            &authority,
+        )?;
+        write_vault_configuration(dir.path(), options.workers, None)?;
+        let vault = start_vault(dir.path())?;
+        Ok(Self { vault, gateway: None, signup, processor, authority, shares: Vec::new(), dir, options })
+    }
+
+    async fn initialise(&mut self) -> Result<()> {
+        let request = InitRequest { seal: self.options.seal, shares: 5, threshold: 3 };
+        self.shares = self.administrator()?.init(&request).await?.shares;
+        self.unseal().await?;
+        let collection =
+            CreateCollection { name: cards()?, profile: TokenProfile::default(), expected_cards: 1_000_000 };
+        self.administrator()?.create_collection(&collection).await?;
+        Ok(())
+    }
+
+    /// Gives as many shares as the seal wants, or asks a development seal to open.
+    ///
+    /// # Errors
+    /// The vault is still sealed afterwards.
+    pub async fn unseal(&self) -> Result<()> {
+        let administrator = self.administrator()?;
+        let mut state = administrator.seal_status().await?.state;
+        let mut shares = self.shares.iter();
+        while state != SealState::Unsealed {
+            let share = shares.next().map(|share| ShareText::new(Zeroizing::new(share.expose().to_owned())));
+            if share.is_none() && self.options.seal == SealKind::Shamir {
+                bail!("all shares given and still sealed");
+            }
+            state = administrator.unseal(&UnsealRequest { share }).await?.state;
+        }
+        Ok(())
+    }
+
+    /// Starts the gateway against the vault's present addresses.
+    ///
+    /// # Errors
+    /// It did not become ready.
+    pub fn start_gateway(&mut self) -> Result<()> {
+        write_gateway_configuration(self.dir.path(), self.vault.address("data")?, self.options.workers)?;
+        let config = self.dir.path().join("gateway.toml");
+        let log = self.dir.path().join("gateway.log");
+        self.gateway = Some(Daemon::start("cordon-gateway", &["--config", &config.to_string_lossy()], &log)?);
+        Ok(())
+    }
+
+    /// Starts the vault again on the addresses it had, as after a crash.
+    ///
+    /// # Errors
+    /// It did not become ready.
+    pub fn restart_vault(&mut self) -> Result<()> {
+        let addresses = (self.vault.address("data")?, self.vault.address("admin")?);
+        write_vault_configuration(self.dir.path(), self.options.workers, Some(addresses))?;
+        self.vault = start_vault(self.dir.path())?;
+        Ok(())
+    }
+
+    /// The run's directory: configurations, data, logs.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Certificate files of a service.
+    #[must_use]
+    pub fn identity(&self, service: &str) -> Files {
+        let dir = self.dir.path();
+        Files { cert: dir.join(format!("ca-{service}.pem")), key: dir.join(format!("ca-{service}.key")) }
+    }
+
+    fn endpoint(&self, service: &str, listener: &str) -> Result<Endpoint> {
+        let files = self.identity(service);
+        let address = self.vault.address(listener)?.to_string();
+        Ok(Endpoint::from_files(
+            &address,
+            "vault.cordon.test",
+            &self.authority.root(),
+            &files.cert,
+            &files.key,
+        )?)
+    }
+
+    /// Administration as the operator.
+    ///
+    /// # Errors
+    /// A certificate can't be read.
+    pub fn administrator(&self) -> Result<Administrator> {
+        Ok(Administrator::new(self.endpoint("operator", "admin")?))
+    }
+
+    /// Data calls without reveal, as `service`.
+    ///
+    /// # Errors
+    /// A certificate can't be read.
+    pub fn tokenizer(&self, service: &str) -> Result<Tokenizer> {
+        Ok(Tokenizer::new(self.endpoint(service, "data")?))
+    }
+
+    /// The reveal call, as `service`.
+    ///
+    /// # Errors
+    /// A certificate can't be read.
+    pub fn revealer(&self, service: &str) -> Result<Revealer> {
+        Ok(Revealer::new(self.endpoint(service, "data")?))
+    }
+
+    /// Address of one of the gateway's listeners.
+    ///
+    /// # Errors
+    /// There is no gateway or no such listener.
+    pub fn gateway_address(&self, listener: &str) -> Result<SocketAddr> {
+        self.gateway.as_ref().context("a gateway")?.address(listener)
+    }
+
+    /// Sends `body` to the public side, as a browser does.
+    ///
+    /// # Errors
+    /// No answer came.
+    pub async fn browser(&self, path: &str, content: &str, body: impl Into<Bytes>) -> Result<Answer> {
+        let request = Request::post(path)
+            .header("host", "signup.cordon.test")
+            .header("content-type", content)
+            .body(Full::new(body.into()))?;
+        self.browser_request(request).await
+    }
+
+    /// Sends any request to the public side.
+    ///
+    /// # Errors
+    /// No answer came.
+    pub async fn browser_request(&self, request: Request<Full<Bytes>>) -> Result<Answer> {
+        let tls = https::tls(&self.authority.root(), None)?;
+        https::send(self.gateway_address("ingress")?, "gateway.cordon.test", &tls, request).await
+    }
+
+    /// Sends `body` to the egress side with the certificate of `service`.
+    ///
+    /// # Errors
+    /// No answer came.
+    pub async fn charge(&self, service: &str, path: &str, body: &serde_json::Value) -> Result<Answer> {
+        let request = Request::post(path)
+            .header("host", "gateway.cordon.test")
+            .header("content-type", "application/json")
+            .body(Full::new(Bytes::from(body.to_string())))?;
+        let tls = https::tls(&self.authority.root(), Some(&self.identity(service)))?;
+        https::send(self.gateway_address("egress")?, "gateway.cordon.test", &tls, request).await
+    }
+
+    /// Directory of the vault's store and audit log.
+    #[must_use]
+    pub fn vault_data(&self) -> PathBuf {
+        self.dir.path().join("vault-data")
+    }
+
+    /// Text of all audit lines of `vault` or `gateway`.
+    #[must_use]
+    pub fn audit(&self, daemon: &str) -> String {
+        let dir = self.dir.path().join(format!("{daemon}-data")).join("audit");
+        let mut files: Vec<_> =
+            fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+        files.retain(|path| path.extension().is_some_and(|extension| extension == "jsonl"));
+        files.sort();
+        files.iter().filter_map(|path| fs::read_to_string(path).ok()).collect()
+    }
+
+    /// Waits until `claim` holds.
+    ///
+    /// # Errors
+    /// It did not within the patience of the run.
+    pub async fn until(&self, what: &str, mut claim: impl FnMut() -> bool) -> Result<()> {
+        let deadline = Instant::now() + crate::patience();
+        while !claim() {
+            if Instant::now() > deadline {
+                bail!("waited in vain until {what}");
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        Ok(())
+    }
+}
+
+fn start_vault(dir: &Path) -> Result<Daemon> {
+    let config = dir.join("vault.toml");
+    Daemon::start("cordon-vault", &["--config", &config.to_string_lossy()], &dir.join("vault.log"))
+}
+
+fn write_private(path: &Path, text: &str) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    fs::write(path, text)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+    Ok(())
+}
+
+fn write_vault_configuration(
+    dir: &Path,
+    workers: usize,
+    addresses: Option<(SocketAddr, SocketAddr)>,
+) -> Result<()> {
+    let any = "127.0.0.1:0".to_owned();
+    let (data, admin) =
+        addresses.map_or((any.clone(), any), |(data, admin)| (data.to_string(), admin.to_string()));
+    let text = format!(
+        r#"environment = "dev"
+data_dir = "vault-data"
+policies = "policies"
+workers = {workers}
+
+[data]
+listen = "{data}"
+
+[admin]
+listen = "{admin}"
+
+[metrics]
+listen = "127.0.0.1:0"
+
+[tls]
+cert = "ca-vault.cordon.test.pem"
+key = "ca-vault.cordon.test.key"
+client_roots = "ca.pem"
+"#
+    );
+    write_private(&dir.join("vault.toml"), &text)
+}
+
+fn write_gateway_configuration(dir: &Path, vault: SocketAddr, workers: usize) -> Result<()> {
+    let text = format!(
+        r#"environment = "dev"
+data_dir = "gateway-data"
+policies = "policies"
+workers = {workers}
+
+[ingress]
+listen = "127.0.0.1:0"
+cert = "ca-gateway.cordon.test.pem"
+key = "ca-gateway.cordon.test.key"
+
+[egress]
+listen = "127.0.0.1:0"
+cert = "ca-gateway.cordon.test.pem"
+key = "ca-gateway.cordon.test.key"
+client_roots = "ca.pem"
+
+[metrics]
+listen = "127.0.0.1:0"
+
+[vault]
+address = "{vault}"
+name = "vault.cordon.test"
+roots = "ca.pem"
+
+[vault.ingress_identity]
+cert = "ca-gateway-ingress.pem"
+key = "ca-gateway-ingress.key"
+
+[vault.egress_identity]
+cert = "ca-gateway-egress.pem"
+key = "ca-gateway-egress.key"
+"#
+    );
+    write_private(&dir.join("gateway.toml"), &text)
+}
+
+fn write_bundle(dir: &Path, signup: SocketAddr, processor: SocketAddr, authority: &Authority) -> Result<()> {
+    fs::create_dir(dir)?;
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../policies");
+    for entry in fs::read_dir(shipped)? {
+        let path = entry?.path();
+        let wanted =
+            path.extension().is_some_and(|extension| extension == "cedar" || extension == "cedarschema");
+        if let (true, Some(name)) = (wanted, path.file_name()) {
+            fs::copy(&path, dir.join(name))?;
+        }
+    }
+    let segments = include_str!("stack/segments.toml")
+        .replace("@ROOTS@", &authority.root().to_string_lossy())
+        .replace("@PROCESSOR@", &processor.to_string());
+    write_private(&dir.join("segments.toml"), &segments)?;
+    let routes = include_str!("stack/routes.toml").replace("@SIGNUP@", &signup.to_string());
+    write_private(&dir.join("routes.toml"), &routes)
+}

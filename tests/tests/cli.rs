@@ -1,0 +1,146 @@
+//! The commands of `cordon` against a real vault: what an operator types, and what a script reads.
+
+use anyhow::{Context, Result};
+use cordon_tests::cards::{self, done};
+use cordon_tests::process::binary;
+use cordon_tests::stack::{self, Options, Stack};
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Output, Stdio};
+
+struct Cli<'a>(&'a Stack);
+
+impl Cli<'_> {
+    fn configure(&self) -> Result<()> {
+        let files = self.0.identity("operator");
+        let text = format!(
+            "policies = \"policies\"\n[vault]\ndata = \"{}\"\nadmin = \"{}\"\nname = \"vault.cordon.test\"\n\
+             roots = \"{}\"\ncert = \"{}\"\nkey = \"{}\"\n",
+            self.0.vault.address("data")?,
+            self.0.vault.address("admin")?,
+            self.0.authority.root().display(),
+            files.cert.display(),
+            files.key.display()
+        );
+        let path = self.0.dir().join("cordon.toml");
+        std::fs::write(&path, text)?;
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+        Ok(())
+    }
+
+    async fn run(&self, arguments: &[&str], input: &str) -> Result<Output> {
+        let mut command = Command::new(binary("cordon")?);
+        command.arg("--config").arg(self.0.dir().join("cordon.toml")).arg("--json").args(arguments);
+        let input = input.to_owned();
+        tokio::task::spawn_blocking(move || {
+            let mut child =
+                command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+            child.stdin.take().context("a stdin")?.write_all(input.as_bytes())?;
+            Ok(child.wait_with_output()?)
+        })
+        .await?
+    }
+
+    async fn json(&self, arguments: &[&str], input: &str) -> Result<serde_json::Value> {
+        let output = self.run(arguments, input).await?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        anyhow::ensure!(
+            output.status.success(),
+            "{arguments:?}: {text}{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        serde_json::from_str(&text).with_context(|| text.clone())
+    }
+}
+
+#[tokio::test]
+async fn an_operator_initialises_unseals_rotates_and_verifies() -> Result<()> {
+    let mut stack = Stack::bare(Options { gateway: false, ..Options::default() }).await?;
+    let made = {
+        let cli = Cli(&stack);
+        cli.configure()?;
+        cli.json(&["init", "--shares", "3", "--threshold", "2"], "").await?
+    };
+    let shares: Vec<&str> =
+        made["shares"].as_array().context("shares")?.iter().filter_map(|share| share.as_str()).collect();
+    assert_eq!(shares.len(), 3);
+    let cli = Cli(&stack);
+    let sealed = cli.run(&["status"], "").await?;
+    assert_eq!(sealed.status.code(), Some(1), "a sealed vault is no success");
+    let status = cli.json(&["unseal"], &format!("{}\n{}\n", shares[2], shares[0])).await?;
+    assert!(status.to_string().contains("unsealed"), "{status}");
+    cli.json(&["collection", "create", "cards"], "").await?;
+    assert!(cli.json(&["collection", "list"], "").await?.to_string().contains("cards"));
+    let rotated = cli.json(&["keys", "rotate", "data", "--collection", "cards"], "").await?;
+    assert!(rotated.to_string().contains("active"), "{rotated}");
+    assert!(cli.json(&["keys", "list"], "").await?.to_string().contains("deactivated"));
+    let client = stack.tokenizer("gateway-ingress")?;
+    let answer = client.tokenize(&stack::cards()?, &cards::only(cards::bulk(1)?)).await?;
+    let token = done(answer.items.into_iter().next().context("an item")?)?.token;
+    let shown = cli.json(&["token", "inspect", "--collection", "cards", token.as_str()], "").await?;
+    assert!(shown.to_string().contains("key_version"), "{shown}");
+    cli.json(&["token", "delete", "--yes", "--collection", "cards", "-"], &format!("{token}\n")).await?;
+    let gone = cli.run(&["token", "inspect", "--collection", "cards", token.as_str()], "").await?;
+    assert_eq!(gone.status.code(), Some(1));
+    let lines = cli.run(&["audit", "tail", "-n", "5"], "").await?;
+    assert_eq!(String::from_utf8_lossy(&lines.stdout).lines().count(), 5);
+    cli.json(&["policy", "check"], "").await?;
+    cli.json(&["seal"], "").await?;
+    let audit = stack.vault_data().join("audit");
+    let audit = audit.to_string_lossy().into_owned();
+    stack.vault.terminate().await?;
+    let cli = Cli(&stack);
+    cli.json(&["audit", "verify", "--dir", &audit], "").await?;
+    let first = std::fs::read_dir(&audit)?
+        .flatten()
+        .map(|entry| entry.path())
+        .find(|path| path.extension().is_some_and(|extension| extension == "jsonl"))
+        .context("a segment")?;
+    let text = std::fs::read_to_string(&first)?;
+    std::fs::write(&first, text.replacen("\"allowed\"", "\"denied_\"", 1))?;
+    let refused = cli.run(&["audit", "verify", "--dir", &audit], "").await?;
+    assert_eq!(refused.status.code(), Some(1), "an edited line is found");
+    Ok(())
+}
+
+#[tokio::test]
+async fn explain_names_the_statement_and_faults_have_positions() -> Result<()> {
+    let stack = Stack::bare(Options { gateway: false, ..Options::default() }).await?;
+    let cli = Cli(&stack);
+    cli.configure()?;
+    let asked = [
+        "policy",
+        "explain",
+        "--action",
+        "tokenize",
+        "--principal",
+        "gateway-ingress",
+        "--collection",
+        "cards",
+    ];
+    let allowed = cli.json(&asked, "").await?;
+    assert!(allowed.to_string().contains(".cedar"), "{allowed}");
+    let asked =
+        ["policy", "explain", "--action", "tokenize", "--principal", "signup", "--collection", "cards"];
+    assert_eq!(cli.run(&asked, "").await?.status.code(), Some(1));
+    let segments = stack.dir().join("policies/segments.toml");
+    let text = std::fs::read_to_string(&segments)?;
+    std::fs::write(&segments, text.replacen("role = \"monitor\"", "rolle = \"monitor\"", 1))?;
+    let output = cli.run(&["policy", "check"], "").await?;
+    let said =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("segments.toml") && said.contains("rolle"), "{said}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_vault_that_is_not_there_is_explained() -> Result<()> {
+    let mut stack = Stack::bare(Options { gateway: false, ..Options::default() }).await?;
+    Cli(&stack).configure()?;
+    stack.vault.kill()?;
+    let output = Cli(&stack).run(&["status"], "").await?;
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("error"));
+    Ok(())
+}

@@ -1,0 +1,62 @@
+//! Load driver: starts the real vault and gateway with mutual TLS and measures them next to a bare echo server.
+//!
+//! Must never judge: it prints what it measured, as ratios in one run. How to read it: docs/performance.md.
+//!
+//! Used by: nobody. Uses: `tests` (the harness), `card`, `wire`, `client`.
+
+mod echo;
+mod load;
+mod scenario;
+mod usage;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use std::time::Duration;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Measures tokenize, detokenize, batches and the gateway next to a bare hyper + rustls echo server.
+#[derive(Parser)]
+#[command(
+    name = "cordon-load",
+    after_help = "Example:\n  cargo build --release --workspace --bins && target/release/cordon-load --seconds 5"
+)]
+struct Arguments {
+    /// Seconds for each scenario, after one of warm-up
+    #[arg(long, default_value_t = 5)]
+    seconds: u64,
+    /// Connections, each with one request in flight
+    #[arg(long, default_value_t = 64)]
+    connections: usize,
+    /// Worker threads of each server and of the client
+    #[arg(long, default_value_t = 2)]
+    workers: usize,
+    /// Print JSON instead of a table
+    #[arg(long)]
+    json: bool,
+    #[command(subcommand)]
+    role: Option<Role>,
+}
+
+#[derive(Subcommand)]
+enum Role {
+    /// The reference server, as a process of its own
+    #[command(hide = true)]
+    Echo(echo::Arguments),
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    match arguments.role {
+        Some(Role::Echo(echo)) => echo::run(&echo),
+        None => {
+            let plan = scenario::Plan {
+                time: Duration::from_secs(arguments.seconds),
+                connections: arguments.connections,
+                workers: arguments.workers,
+            };
+            scenario::run(&plan, arguments.json)
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! The scenarios, in one run on one machine, so that their ratios mean something.
+//! Must never compare figures of two runs. How to read it: docs/performance.md.
+
+use crate::load::{self, Measured, Target};
+use crate::usage;
+use anyhow::{Context, Result};
+use bytes::Bytes;
+use cordon_card::Token;
+use cordon_tests::cards::{self, done};
+use cordon_tests::https;
+use cordon_tests::process::Daemon;
+use cordon_tests::stack::{self, Options, Stack};
+use rustls::ClientConfig;
+use serde::Serialize;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// How long and how wide.
+pub(crate) struct Plan {
+    pub(crate) time: Duration,
+    pub(crate) connections: usize,
+    pub(crate) workers: usize,
+}
+
+/// One line of the result.
+#[derive(Serialize)]
+struct Row {
+    scenario: &'static str,
+    requests_per_s: f64,
+    items_per_s: f64,
+    p50_us: u64,
+    p99_us: u64,
+    server_cpu_us_per_request: f64,
+    server_rss_mib: u64,
+    ratio_to_echo: f64,
+}
+
+/// Runs every scenario and prints the table.
+pub(crate) fn run(plan: &Plan, as_json: bool) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let dir = tempfile::tempdir()?;
+    let workers = plan.workers.to_string();
+    let sink = Daemon::start("cordon-load", &["echo", "--workers", &workers], &dir.path().join("sink.log"))?;
+    let options =
+        Options { upstream: Some(sink.address("echo")?), workers: plan.workers, ..Options::default() };
+    let stack = runtime.block_on(Stack::start(options))?;
+    let identity = stack.identity("vault.cordon.test");
+    let (cert, key) =
+        (identity.cert.to_string_lossy().into_owned(), identity.key.to_string_lossy().into_owned());
+    let roots = stack.authority.root().to_string_lossy().into_owned();
+    let arguments = ["echo", "--workers", &workers, "--cert", &cert, "--key", &key, "--client-roots", &roots];
+    let echo = Daemon::start("cordon-load", &arguments, &dir.path().join("echo.log"))?;
+    let mut bench = Bench { plan, stack: &stack, rows: Vec::new(), next: Arc::new(AtomicU64::new(0)) };
+    bench.echo(echo.address("echo")?, echo.id())?;
+    bench.vault(&runtime)?;
+    bench.gateway()?;
+    bench.echo(echo.address("echo")?, echo.id())?;
+    print(&bench.rows, as_json)
+}
+
+struct Bench<'a> {
+    plan: &'a Plan,
+    stack: &'a Stack,
+    rows: Vec<Row>,
+    /// Number of the next bulk card, over all scenarios.
+    next: Arc<AtomicU64>,
+}
+
+impl Bench<'_> {
+    fn measure(&mut self, scenario: &'static str, items: f64, pids: &[u32], target: &Target) -> Result<()> {
+        let cpu = || pids.iter().map(|pid| usage::cpu(*pid)).sum::<Result<Duration>>();
+        let before = cpu()?;
+        let measured = load::run(target, self.plan.connections, self.plan.workers, self.plan.time);
+        let measured = measured.with_context(|| scenario.to_owned())?;
+        let spent = cpu()?.saturating_sub(before).as_secs_f64();
+        let rate = rate(&measured);
+        let total = rate * (self.plan.time + load::WARM_UP).as_secs_f64();
+        let reference = self.rows.first().map_or(rate, |row| row.requests_per_s);
+        let resident = pids.iter().map(|pid| usage::resident_mib(*pid)).sum::<Result<u64>>()?;
+        self.rows.push(Row {
+            scenario,
+            requests_per_s: rate,
+            items_per_s: rate * items,
+            p50_us: measured.latency.value_at_quantile(0.5),
+            p99_us: measured.latency.value_at_quantile(0.99),
+            server_cpu_us_per_request: spent * 1e6 / total.max(1.0),
+            server_rss_mib: resident,
+            ratio_to_echo: rate / reference,
+        });
+        Ok(())
+    }
+
+    fn tls(&self, service: &str) -> Result<Arc<ClientConfig>> {
+        https::tls(&self.stack.authority.root(), Some(&self.stack.identity(service)))
+    }
+
+    fn echo(&mut self, address: SocketAddr, pid: u32) -> Result<()> {
+        let body: Arc<dyn Fn(u64) -> Bytes + Send + Sync> = Arc::new(|_| Bytes::from_static(ECHO_BODY));
+        let tls = self.tls("gateway-ingress")?;
+        let name = "vault.cordon.test";
+        let target = Target { address, name, tls, path: "/", host: name, body, wanted: "pan" };
+        self.measure("echo (hyper + rustls, mutual TLS)", 1.0, &[pid], &target)
+    }
+
+    fn vault(&mut self, runtime: &tokio::runtime::Runtime) -> Result<()> {
+        let pid = self.stack.vault.id();
+        let tokenize =
+            self.vault_target("gateway-ingress", "/v1/collections/cards/tokenize", self.new_cards(1))?;
+        self.measure("tokenize, new card", 1.0, &[pid], &tokenize)?;
+        let known: Arc<dyn Fn(u64) -> Bytes + Send + Sync> = Arc::new(|n| tokenize_body(n % 10_000, 1));
+        let known = Target { body: known, ..tokenize.clone() };
+        self.measure("tokenize, known card", 1.0, &[pid], &known)?;
+        let batch = Target { body: self.new_cards(BATCH), ..tokenize };
+        self.measure("tokenize, batch of 100 new", to_f64(BATCH), &[pid], &batch)?;
+        let tokens = Arc::new(runtime.block_on(self.tokens())?);
+        let single = reveals(Arc::clone(&tokens), 1);
+        let reveal = self.vault_target("gateway-egress", "/v1/collections/cards/detokenize", single)?;
+        self.measure("detokenize", 1.0, &[pid], &reveal)?;
+        let batch = Target { body: reveals(tokens, BATCH), ..reveal };
+        self.measure("detokenize, batch of 100", to_f64(BATCH), &[pid], &batch)
+    }
+
+    fn gateway(&mut self) -> Result<()> {
+        let gateway = self.stack.gateway.as_ref().context("a gateway")?;
+        let pids = [gateway.id(), self.stack.vault.id()];
+        let next = Arc::clone(&self.next);
+        let body: Arc<dyn Fn(u64) -> Bytes + Send + Sync> = Arc::new(move |_| {
+            let n = next.fetch_add(1, Ordering::Relaxed);
+            Bytes::from(format!(r#"{{"card":{{"number":"{}","expiry":"12/30"}}}}"#, digits(n)))
+        });
+        let target = Target {
+            address: gateway.address("ingress")?,
+            name: "gateway.cordon.test",
+            tls: https::tls(&self.stack.authority.root(), None)?,
+            path: "/signup",
+            host: "signup.cordon.test",
+            body,
+            wanted: "tok_dev_",
+        };
+        self.measure("gateway ingress, one field, new card", 1.0, &pids, &target)
+    }
+
+    fn vault_target(
+        &self,
+        service: &str,
+        path: &'static str,
+        body: Arc<dyn Fn(u64) -> Bytes + Send + Sync>,
+    ) -> Result<Target> {
+        let name = "vault.cordon.test";
+        let address = self.stack.vault.address("data")?;
+        Ok(Target { address, name, tls: self.tls(service)?, path, host: name, body, wanted: r#"{"ok":"# })
+    }
+
+    fn new_cards(&self, items: u64) -> Arc<dyn Fn(u64) -> Bytes + Send + Sync> {
+        let next = Arc::clone(&self.next);
+        Arc::new(move |_| tokenize_body(next.fetch_add(items, Ordering::Relaxed), items))
+    }
+
+    /// Tokens of the first cards, as the vault gives them.
+    async fn tokens(&self) -> Result<Vec<Token>> {
+        let client = self.stack.tokenizer("gateway-ingress")?;
+        let mut tokens = Vec::new();
+        for start in (0..TOKENS).step_by(1_000) {
+            let items =
+                (start..start + 1_000).map(|n| Ok(cards::item(cards::bulk(n)?))).collect::<Result<_>>()?;
+            let request = cordon_wire::TokenizeRequest { items };
+            let answer = client.tokenize(&stack::cards()?, &request).await?;
+            for item in answer.items {
+                tokens.push(done(item)?.token);
+            }
+        }
+        Ok(tokens)
+    }
+}
+
+fn tokenize_body(first: u64, items: u64) -> Bytes {
+    let mut text = String::from(r#"{"items":["#);
+    for n in first..first + items {
+        if n > first {
+            text.push(',');
+        }
+        text.push_str(r#"{"pan":""#);
+        text.push_str(&digits(n));
+        text.push_str(r#""}"#);
+    }
+    text.push_str("]}");
+    Bytes::from(text)
+}
+
+fn reveals(tokens: Arc<Vec<Token>>, items: u64) -> Arc<dyn Fn(u64) -> Bytes + Send + Sync> {
+    Arc::new(move |n| {
+        let mut text = String::from(
+            r#"{"service":"signup","destination":"processor","purpose":"charge","route":"charge","items":["#,
+        );
+        let many = u64::try_from(tokens.len()).unwrap_or(1);
+        for item in 0..items {
+            // A large odd step, so that neighbours in time are not neighbours in the store.
+            let index = (n * items + item).wrapping_mul(7_919) % many;
+            let token = usize::try_from(index).ok().and_then(|index| tokens.get(index));
+            if item > 0 {
+                text.push(',');
+            }
+            text.push_str(r#"{"token":""#);
+            text.push_str(token.map_or("", Token::as_str));
+            text.push_str(r#""}"#);
+        }
+        text.push_str("]}");
+        Bytes::from(text)
+    })
+}
+
+fn digits(n: u64) -> String {
+    cards::bulk(n).map(|pan| pan.expose().to_owned()).unwrap_or_default()
+}
+
+fn rate(measured: &Measured) -> f64 {
+    to_f64(measured.requests) / measured.time.as_secs_f64()
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
+fn to_f64(count: u64) -> f64 {
+    count as f64
+}
+
+fn print(rows: &[Row], as_json: bool) -> Result<()> {
+    let mut out = std::io::stdout();
+    if as_json {
+        serde_json::to_writer_pretty(&mut out, rows)?;
+        writeln!(out)?;
+        return Ok(());
+    }
+    writeln!(
+        out,
+        "{:<38} {:>9} {:>9} {:>8} {:>8} {:>9} {:>8} {:>7}",
+        "scenario", "req/s", "items/s", "p50 us", "p99 us", "cpu us/r", "RSS MiB", "ratio"
+    )?;
+    for row in rows {
+        writeln!(
+            out,
+            "{:<38} {:>9.0} {:>9.0} {:>8} {:>8} {:>9.1} {:>8} {:>7.2}",
+            row.scenario,
+            row.requests_per_s,
+            row.items_per_s,
+            row.p50_us,
+            row.p99_us,
+            row.server_cpu_us_per_request,
+            row.server_rss_mib,
+            row.ratio_to_echo
+        )?;
+    }
+    Ok(())
+}
+
+const BATCH: u64 = 100;
+const TOKENS: u64 = 20_000;
+const ECHO_BODY: &[u8] = br#"{"items":[{"pan":"0000000000000000"}]}"#;

@@ -138,3 +138,13 @@ async fn a_store_that_is_behind_its_audit_log_is_refused() -> Result<()> {
     assert!(error.contains("but the audit log has seen commit"), "it says why it does not start: {error}");
     Ok(())
 }
+
+#[tokio::test]
+async fn a_store_whose_audit_log_was_removed_is_refused() -> Result<()> {
+    let mut stack = Stack::start(Options { gateway: false, ..Options::default() }).await?;
+    stack.vault.terminate().await?;
+    std::fs::remove_dir_all(stack.vault_data().join("audit"))?;
+    let error = stack.restart_vault().map(|()| String::new()).unwrap_or_else(|error| format!("{error:#}"));
+    assert!(error.contains("its audit log is gone"), "it says why it does not start: {error}");
+    Ok(())
+}

@@ -97,6 +97,9 @@ fn run(checked: Checked, hardening: Hardening) -> Result<(), StartError> {
     }
     let (audit, recovered) = Log::open(&config.data_dir.join(AUDIT), ORIGIN)?;
     let store = open_store(&config, &recovered)?;
+    if recovered.created && store.sequence() > 0 {
+        return Err(StartError::AuditLost(store.sequence()));
+    }
     let workers = config.worker_count();
     start_lines(&audit, &recovered, &bundle, store.sequence())?;
     let vault = Arc::new(Vault::new(Parts {
@@ -216,6 +219,9 @@ pub enum StartError {
     /// The audit log.
     #[error("the audit log can't be used: {0}")]
     Audit(#[from] cordon_audit::AuditError),
+    /// The log is new, the store is not: somebody removed the log (PCI DSS 10.3).
+    #[error("the store has {0} commits, but its audit log is gone; put the log back before starting")]
+    AuditLost(u64),
     /// The store.
     #[error("the store can't be opened: {0}")]
     Store(#[from] StoreError),

@@ -1,7 +1,7 @@
 //! The vault's state machine and what its operations share. Operations are in `vault/`.
 //!
 //! Must never hold a key while sealed: the state is an enum and only `Unsealed` has a keyring. Must never answer
-//! before the audit line is durable. Tests: `vault/tests`, and `tests/` against the real binary.
+//! before the audit line is durable. Tests: `tests/tests/tokens.rs`, `ceremony.rs`, `crash.rs`.
 
 use crate::collections::{Collection, Collections};
 use crate::error::VaultError;

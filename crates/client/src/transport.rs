@@ -1,5 +1,5 @@
 //! One HTTP/2 connection, made on first use, shared by all clones and made again when it is lost.
-//! Must never send a request twice once a byte of it may have been read. Tests: `tests/tests/resilience.rs`.
+//! Must never send a request twice once a byte of it may have been read. Tests: `tests/tests/refusals.rs`, `crash.rs`.
 
 use crate::{ClientError, Endpoint};
 use bytes::Bytes;

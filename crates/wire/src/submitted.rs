@@ -129,6 +129,10 @@ impl<'de, T: SubmittedSecret> Visitor<'de> for SubmittedVisitor<T> {
         Ok(T::submitted(text).map_or_else(Submitted::Invalid, Submitted::Valid))
     }
 
+    fn visit_unit<E: de::Error>(self) -> Result<Self::Value, E> {
+        Ok(Submitted::Invalid(T::WRONG_TYPE))
+    }
+
     fn visit_bool<E: de::Error>(self, _: bool) -> Result<Self::Value, E> {
         Ok(Submitted::Invalid(T::WRONG_TYPE))
     }

@@ -1,7 +1,7 @@
 //! Revealing: find, consume single-use tokens, record, and only then open.
 //!
 //! Must never open a record before its audit line is durable: `record::open` takes a proof made of the permit and
-//! the receipt. Tests: `vault/tests/operations.rs`, `tests/tests/identity.rs`.
+//! the receipt. Tests: `tests/tests/tokens.rs`, `tests/tests/identity.rs`.
 
 use super::{Caller, Vault, statements};
 use crate::collections::Collection;

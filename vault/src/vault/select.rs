@@ -1,7 +1,7 @@
 //! Looking up, inspecting and deleting: the calls that never show a card number.
 //!
 //! Must never create anything, and must never tell unknown, foreign and expired tokens apart.
-//! Tests: `vault/tests/operations.rs`, `tests/tests/identity.rs`.
+//! Tests: `tests/tests/tokens.rs`, `tests/tests/identity.rs`.
 
 use super::detokenize::is_expired;
 use super::{Caller, Vault, statements};

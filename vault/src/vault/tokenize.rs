@@ -1,7 +1,7 @@
 //! Tokenizing: fingerprint, find or insert, refresh what came with the card, hold the security code, record.
 //!
 //! Must never tell a new card from a known one in its answer, nor give a card a second multi-use token.
-//! Tests: `vault/tests/operations.rs`, `tests/tests/main_path.rs`.
+//! Tests: `tests/tests/tokens.rs`, `tests/tests/main_path.rs`.
 
 use super::{Caller, Vault, statements};
 use crate::collections::Collection;

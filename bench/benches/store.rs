@@ -1,7 +1,8 @@
-//! Speed of the embedded store on this machine's disk: durable inserts from 64 callers, warm reads, unknown cards.
+//! Speed of the embedded store on this machine's disk: durable inserts from 64 callers, warm reads, unknown
+//! cards.
 //!
-//! Must never run on a memory file system if the figures are to mean anything: set TMPDIR to the disk that counts.
-//! Run with `cargo bench -p cordon-bench --bench store`.
+//! Must never run on a memory file system if the figures are to mean anything: set TMPDIR to the disk that
+//! counts. Run with `cargo bench -p cordon-bench --bench store`.
 //!
 //! Inserts run on two single-threaded runtimes, as in the vault, and include making the (fake) records.
 
@@ -29,7 +30,8 @@ const STORED: u64 = 200_000;
 /// Tokens or fingerprints in one read.
 const READ: u64 = 100;
 
-/// Spreads numbers over all bits, so that neighbours in number are none in key order (the splitmix64 finaliser).
+/// Spreads numbers over all bits, so that neighbours in number are none in key order (the splitmix64
+/// finaliser).
 fn spread(number: u64) -> u64 {
     let mut bits = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
     bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -1,4 +1,5 @@
-//! Stored rows, index entries, documents, marks and keys from any bytes: no panic, and one encoding for each value.
+//! Stored rows, index entries, documents, marks and keys from any bytes: no panic, and one encoding for each
+//! value.
 #![no_main]
 
 use cordon_vault::store::rows;

@@ -1,7 +1,7 @@
 //! The store: what the vault asks of a storage engine, and the rows it hands over.
 //!
-//! Must never see a card: a row carries [`Sealed`] bytes, a keyed [`Fingerprint`] and random names, nothing else.
-//! Tests: `store/*/tests`, and `vault/tests/store_*.rs` (one conformance suite for every engine).
+//! Must never see a card: a row carries [`Sealed`] bytes, a keyed [`Fingerprint`] and random names, nothing
+//! else. Tests: `store/*/tests`, and `vault/tests/store_suite` (one conformance suite for every engine).
 //!
 //! An engine keeps three promises: what it acknowledged is on the disk, one fingerprint has one card however
 //! many callers race for it, and a commit has a number that only grows (the audit log repeats it, see
@@ -175,10 +175,10 @@ pub struct StoreStatistics {
 pub trait Store: Send + Sync + 'static {
     /// Inserts each card unless its fingerprint is claimed. Answers in order; each card is atomic.
     ///
-    /// [`Claim::Multi`]: if any index entry is claimed the card is [`Inserted::Known`], else the row and all its
-    /// index entries are written. [`Claim::Single`]: joins a claim that has the same card id, else as above.
-    /// A fingerprint claimed in the other way is [`Inserted::Known`]. Of two cards with one fingerprint, in one
-    /// call or in two, the first to be submitted wins.
+    /// [`Claim::Multi`]: if any index entry is claimed the card is [`Inserted::Known`], else the row and all
+    /// its index entries are written. [`Claim::Single`]: joins a claim that has the same card id, else as
+    /// above. A fingerprint claimed in the other way is [`Inserted::Known`]. Of two cards with one
+    /// fingerprint, in one call or in two, the first to be submitted wins.
     ///
     /// # Errors
     /// [`StoreError::Invalid`] for a card out of bounds; [`StoreError::Io`], [`StoreError::Full`],
@@ -204,8 +204,8 @@ pub trait Store: Send + Sync + 'static {
     /// [`StoreError::Io`] or [`StoreError::Corrupt`].
     fn get(&self, collection: CollectionId, tokens: &[Token]) -> Result<Vec<Option<Row>>, StoreError>;
 
-    /// Replaces records that are still as expected. `false`: the row is gone, its record is another one, or the
-    /// added index entry belongs to another card; nothing was written for it.
+    /// Replaces records that are still as expected. `false`: the row is gone, its record is another one, or
+    /// the added index entry belongs to another card; nothing was written for it.
     ///
     /// # Errors
     /// As [`Store::insert`]; [`StoreError::Invalid`] also if a row would be left without an index entry.
@@ -235,8 +235,8 @@ pub trait Store: Send + Sync + 'static {
         tokens: Vec<Token>,
     ) -> impl Future<Output = Result<Committed<Vec<bool>>, StoreError>> + Send;
 
-    /// Reads at most `limit` rows after a token, in the byte order of the tokens. Fewer than `limit`: that was
-    /// the end.
+    /// Reads at most `limit` rows after a token, in the byte order of the tokens. Fewer than `limit`: that
+    /// was the end.
     ///
     /// # Errors
     /// [`StoreError::Io`] or [`StoreError::Corrupt`].

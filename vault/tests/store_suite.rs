@@ -1,6 +1,7 @@
 //! The stores from outside: one conformance suite for every engine, then what only a real disk can show.
 //!
-//! A new engine adds one line to `every_engine_keeps_the_contract` and its own `durability` and `recovery` cases.
+//! A new engine adds one line to `every_engine_keeps_the_contract` and its own `durability` and `recovery`
+//! cases.
 
 #[cfg(test)]
 #[path = "store_suite/cards.rs"]

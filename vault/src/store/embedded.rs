@@ -1,11 +1,12 @@
 //! A store over any engine that has one ordered key space and an atomic, durable batch.
 //!
-//! Must never acknowledge what is not durable, and never start on a directory that lost commits the audit log has
-//! seen. Tests: `embedded/tests.rs` (an engine in memory that fails on demand), `vault/tests/store_*.rs`.
+//! Must never acknowledge what is not durable, and never start on a directory that lost commits the audit log
+//! has seen. Tests: `embedded/tests.rs` (an engine in memory that fails on demand),
+//! `vault/tests/store_suite`.
 //!
 //! Reads go to the engine from the caller's thread. Writes go through one writer thread (`writer.rs`), which
-//! decides them in the order they came (`resolve.rs`). Uniqueness rests on that and on the engine's exclusive lock
-//! of its directory, never on a lock that callers take.
+//! decides them in the order they came (`resolve.rs`). Uniqueness rests on that and on the engine's exclusive
+//! lock of its directory, never on a lock that callers take.
 
 use std::ops::Bound;
 use std::sync::Arc;
@@ -34,8 +35,8 @@ pub trait Engine: Send + Sync + 'static {
     /// [`StoreError::Io`] or [`StoreError::Corrupt`].
     fn range(&self, range: KeyRange, limit: usize) -> Result<Vec<Pair>, StoreError>;
 
-    /// Applies all changes or none, and returns once they would survive a power cut. Nothing of it is readable
-    /// before. Called from one thread at a time; after an error it isn't called again.
+    /// Applies all changes or none, and returns once they would survive a power cut. Nothing of it is
+    /// readable before. Called from one thread at a time; after an error it isn't called again.
     ///
     /// # Errors
     /// Any; it is told to everyone whose change was in the batch.
@@ -73,8 +74,8 @@ impl<E: Engine> Embedded<E> {
     /// highest store sequence in the audit log, if there is one.
     ///
     /// # Errors
-    /// [`StoreError::Behind`] if the content ends before the anchor; [`StoreError::Corrupt`] if a commit is missing
-    /// from the middle or the layout is another version's; [`StoreError::Io`], [`StoreError::Full`].
+    /// [`StoreError::Behind`] if the content ends before the anchor; [`StoreError::Corrupt`] if a commit is
+    /// missing from the middle or the layout is another version's; [`StoreError::Io`], [`StoreError::Full`].
     pub fn start(engine: E, anchor: Option<u64>) -> Result<Self, StoreError> {
         let header = engine.get(&rows::header_key())?;
         match &header {

@@ -1,12 +1,12 @@
 //! The embedded engine: fjall, a log-structured tree with a journal.
 //!
-//! Must never let a change be read before its journal entry was synced, and never rely on a sync in the background.
-//! Tests: `vault/tests/store_durability.rs`, `store_recovery.rs`, and the conformance suite.
+//! Must never let a change be read before its journal entry was synced, and never rely on a sync in the
+//! background. Tests: `vault/tests/store_suite` (conformance, durability, recovery).
 //!
-//! A commit is one journal batch and one `fsync` (`PersistMode::SyncAll`); fjall applies it to memory only after
-//! that. The directory is locked against a second process by fjall (an advisory lock on its file `lock`).
-//! Fjall accepts a journal that lost its tail, so the commit marks and the audit log's anchor decide whether a
-//! directory is whole (see [`Embedded::start`]).
+//! A commit is one journal batch and one `fsync` (`PersistMode::SyncAll`); fjall applies it to memory only
+//! after that. The directory is locked against a second process by fjall (an advisory lock on its file
+//! `lock`). Fjall accepts a journal that lost its tail, so the commit marks and the audit log's anchor decide
+//! whether a directory is whole (see [`Embedded::start`]).
 
 use std::fmt;
 use std::fs::{self, DirBuilder, File};
@@ -33,11 +33,11 @@ pub type FjallStore = Embedded<Fjall>;
 /// Memory and disk bounds of the engine.
 #[derive(Clone, Copy, Debug)]
 pub struct FjallOptions {
-    /// Bytes of stored blocks kept in memory. A fifth of the machine's memory is a good start; warm reads want
-    /// the whole index to fit.
+    /// Bytes of stored blocks kept in memory. A fifth of the machine's memory is a good start; warm reads
+    /// want the whole index to fit.
     pub cache_bytes: u64,
-    /// Bytes of recent writes kept in memory before they are sorted into a table. Up to five times as much is held
-    /// while tables are being written. Fixed when the directory is created.
+    /// Bytes of recent writes kept in memory before they are sorted into a table. Up to five times as much is
+    /// held while tables are being written. Fixed when the directory is created.
     pub memtable_bytes: u64,
     /// Bytes of journal on disk beyond which the engine hurries to write tables. At least 64 MiB.
     pub journal_bytes: u64,
@@ -50,8 +50,8 @@ impl Default for FjallOptions {
 }
 
 impl Embedded<Fjall> {
-    /// Opens or creates a store with the default bounds. `anchor` is the highest store sequence that the audit log
-    /// has seen; give `None` only if there is no audit log yet.
+    /// Opens or creates a store with the default bounds. `anchor` is the highest store sequence that the
+    /// audit log has seen; give `None` only if there is no audit log yet.
     ///
     /// # Errors
     /// [`StoreError::Behind`], [`StoreError::Locked`], [`StoreError::Corrupt`], [`StoreError::Io`],
@@ -94,8 +94,8 @@ impl Fjall {
             .mode(0o700)
             .create(dir)
             .map_err(|error| StoreError::from_io(during, error))?;
-        // Damaged metadata makes fjall panic; where it holds a lock then, its destructors panic too and the process
-        // aborts, which nothing here can prevent.
+        // Damaged metadata makes fjall panic; where it holds a lock then, its destructors panic too and the
+        // process aborts, which nothing here can prevent.
         let (database, keyspace) = std::panic::catch_unwind(AssertUnwindSafe(|| open_database(dir, options)))
             .map_err(|_panic| StoreError::Corrupt("the engine could not make sense of its files"))?
             .map_err(|error| sort_error(during, error))?;
@@ -222,8 +222,8 @@ fn sync_directory(dir: Option<&Path>) -> io::Result<()> {
     }
 }
 
-/// Fjall's errors hold no keys or values, but they hold paths and checksums; only the operating system's part is
-/// kept.
+/// Fjall's errors hold no keys or values, but they hold paths and checksums; only the operating system's part
+/// is kept.
 fn sort_error(during: &'static str, error: fjall::Error) -> StoreError {
     match error {
         fjall::Error::Locked => StoreError::Locked,

@@ -1,7 +1,7 @@
 //! Decides what each write does, against the engine and the writes decided before it in the same commit.
 //!
-//! Must never wait or sync: it reads, decides and stages; `writer.rs` commits. Tests: `embedded/tests.rs` and the
-//! conformance suite, `vault/tests/store_conformance.rs`.
+//! Must never wait or sync: it reads, decides and stages; `writer.rs` commits. Tests: `embedded/tests.rs` and
+//! the conformance suite, `vault/tests/store_suite/conformance.rs`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,8 +15,8 @@ use super::{Claim, CollectionId, IndexEntry, Inserted, MAX_INDEX_ENTRIES, NewCar
 /// The writes that one commit will hold.
 pub(super) struct Group<E> {
     engine: Arc<E>,
-    /// What the commit will change, on top of the engine. `None` removes. Ordered, so that a reader who sees an
-    /// index entry of a commit that is just being published also sees the row.
+    /// What the commit will change, on top of the engine. `None` removes. Ordered, so that a reader who sees
+    /// an index entry of a commit that is just being published also sees the row.
     changes: Changes,
     /// What the current attempt staged over, newest last.
     undo: Vec<(Vec<u8>, Option<Staged>)>,

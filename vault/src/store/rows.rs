@@ -1,11 +1,11 @@
 //! Keys and values as bytes: every byte that an embedded engine keeps is written and read here.
 //!
-//! Must never index or slice unchecked, and never guess: a value that is not exactly what this version writes is
-//! [`StoreError::Corrupt`]. Tests: `rows/tests.rs`; fuzzed by `fuzz/fuzz_targets/rows.rs`.
+//! Must never index or slice unchecked, and never guess: a value that is not exactly what this version writes
+//! is [`StoreError::Corrupt`]. Tests: `rows/tests.rs`; fuzzed by `fuzz/fuzz_targets/rows.rs`.
 //!
-//! One key space with a prefix byte per kind. One, not several: an engine flushes a key space at a time, so the
-//! commit number and the rows that it vouches for must be in the same one, or a lost log tail could take the rows
-//! and leave the number. Numbers are big-endian. The layout is documented in `docs/store-format.md`.
+//! One key space with a prefix byte per kind. One, not several: an engine flushes a key space at a time, so
+//! the commit number and the rows that it vouches for must be in the same one, or a lost log tail could take
+//! the rows and leave the number. Numbers are big-endian. The layout is documented in `docs/store-format.md`.
 
 use std::fmt;
 use std::ops::Bound;
@@ -76,7 +76,8 @@ pub fn header_key() -> Vec<u8> {
     vec![KIND_HEADER]
 }
 
-/// The key of a commit's mark. Marks are a ring: a commit overwrites the mark of the one [`COMMIT_MARKS`] before.
+/// The key of a commit's mark. Marks are a ring: a commit overwrites the mark of the one [`COMMIT_MARKS`]
+/// before.
 pub fn commit_key(sequence: u64) -> Vec<u8> {
     let [.., high, low] = (sequence % COMMIT_MARKS).to_be_bytes();
     vec![KIND_COMMIT, high, low]
@@ -333,8 +334,8 @@ pub fn decode_document(value: &[u8]) -> Result<Document, StoreError> {
 /// A range of keys.
 pub type KeyRange = (Bound<Vec<u8>>, Bound<Vec<u8>>);
 
-/// How many commits leave a mark: an opened store proves that none of the last so many is missing. The engine's
-/// unflushed log, the only place where one could be lost, holds fewer in all but contrived cases.
+/// How many commits leave a mark: an opened store proves that none of the last so many is missing. The
+/// engine's unflushed log, the only place where one could be lost, holds fewer in all but contrived cases.
 pub const COMMIT_MARKS: u64 = 1 << 16;
 
 /// A reader that cannot read past the end.

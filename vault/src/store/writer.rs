@@ -1,11 +1,11 @@
-//! The one thread that writes: it takes what is queued, decides it in order, commits it as one batch with one sync,
-//! and only then answers.
+//! The one thread that writes: it takes what is queued, decides it in order, commits it as one batch with one
+//! sync, and only then answers.
 //!
-//! Must never acknowledge before the commit returned, never write after a failed commit, and never wait for more
-//! work to come. Tests: `embedded/tests.rs`, `vault/tests/store_durability.rs`.
+//! Must never acknowledge before the commit returned, never write after a failed commit, and never wait for
+//! more work to come. Tests: `embedded/tests.rs`, `vault/tests/store_suite/durability.rs`.
 //!
-//! Under load groups form by themselves: while one commit waits for the disk, the next one's work queues up. The
-//! answers are plain futures that any runtime can poll.
+//! Under load groups form by themselves: while one commit waits for the disk, the next one's work queues up.
+//! The answers are plain futures that any runtime can poll.
 
 use std::fmt;
 use std::sync::Arc;
@@ -45,8 +45,8 @@ impl<E: Engine> Writer<E> {
         Ok(Self { queue: Some(queue), room, counters, thread: Some(thread) })
     }
 
-    /// Queues one piece of work and waits until the commit it is in is durable. Work is decided in the order in
-    /// which it got room in the queue, which is the order of the calls.
+    /// Queues one piece of work and waits until the commit it is in is durable. Work is decided in the order
+    /// in which it got room in the queue, which is the order of the calls.
     pub(super) async fn submit<T: Send + 'static>(
         &self,
         items: usize,
@@ -141,8 +141,8 @@ impl Drop for CloseOnExit {
     }
 }
 
-/// The thread. It ends when the handle is gone and all work is done, or after a failed commit; what is queued then
-/// is dropped with the queue, which its callers see as a closed store.
+/// The thread. It ends when the handle is gone and all work is done, or after a failed commit; what is queued
+/// then is dropped with the queue, which its callers see as a closed store.
 fn write<E: Engine>(engine: &Arc<E>, mut queue: mpsc::UnboundedReceiver<Submission<E>>, counters: &Counters) {
     while let Some(submissions) = next_group(&mut queue) {
         let mut group = Group::new(Arc::clone(engine));

@@ -1,5 +1,5 @@
-//! Directories that lost something: a cut journal, a flipped byte, a gap, an empty volume. Each is either whole,
-//! or refused once the audit log says what was there. Never silently short.
+//! Directories that lost something: a cut journal, a flipped byte, a gap, an empty volume. Each is either
+//! whole, or refused once the audit log says what was there. Never silently short.
 
 use std::fs;
 use std::io::Read;
@@ -194,7 +194,6 @@ fn tables_written_from_the_journal_keep_rows_and_sequence_together() {
             fs::write(path, b"").unwrap();
         }
     }
-    assert!(matches!(FjallStore::open(dir.path(), Some(120)), Err(StoreError::Behind { .. })));
     let store = FjallStore::open(dir.path(), None).unwrap();
     let sequence = store.sequence();
     assert!(sequence > 0, "nothing was flushed: the test shows nothing");
@@ -202,4 +201,12 @@ fn tables_written_from_the_journal_keep_rows_and_sequence_together() {
     assert_eq!(rows.iter().flatten().count() as u64, sequence.div_ceil(2));
     let document = store.document("filler").unwrap().map_or(0, |document| document.version);
     assert_eq!(document, sequence / 2);
+    drop(store);
+    // A table that was begun late may hold even the last commit.
+    match FjallStore::open(dir.path(), Some(120)) {
+        Ok(_) => assert_eq!(sequence, 120),
+        Err(error) => {
+            assert!(matches!(error, StoreError::Behind { store, .. } if store == sequence), "{error}")
+        }
+    }
 }

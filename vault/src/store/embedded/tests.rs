@@ -1,4 +1,5 @@
-//! Tests of the writer and of what is checked at start, on an engine in memory that can be held and made to fail.
+//! Tests of the writer and of what is checked at start, on an engine in memory that can be held and made to
+//! fail.
 
 use std::io;
 
@@ -157,7 +158,8 @@ async fn a_refused_submission_leaves_nothing_staged_and_its_neighbours_unharmed(
     let (entered, let_go) = memory.hold();
     let before = submit(&store, vec![a_card(3, 3)]).await;
     entered.recv().unwrap();
-    // The second replacement would leave its row without an index entry, so the first must not be kept either.
+    // The second replacement would leave its row without an index entry, so the first must not be kept
+    // either.
     let replacing = {
         let store = Arc::clone(&store);
         let change = |token: u8, drop_index_version| Replacement {

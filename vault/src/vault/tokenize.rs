@@ -42,6 +42,7 @@ struct Work<'a> {
     keys: &'a Unlocked,
     collection: &'a Collection,
     now: u64,
+    caller: &'a Caller,
 }
 
 impl<S: Store> Vault<S> {
@@ -57,7 +58,7 @@ impl<S: Store> Vault<S> {
     ) -> Result<Items<Tokenized>, VaultError> {
         let keys = self.keys()?;
         let collection = self.collection(permit.collection())?;
-        let work = Work { keys: &keys, collection: &collection, now: self.now() };
+        let work = Work { keys: &keys, collection: &collection, now: self.now(), caller };
         let count = request.items.len();
         let mut answers: Vec<Option<ItemResult<Tokenized>>> = Vec::new();
         answers.resize_with(count, || None);
@@ -187,6 +188,9 @@ impl<S: Store> Vault<S> {
             let rows = self.store.get(work.collection.number(), std::slice::from_ref(&token))?;
             let expiry = rows.into_iter().flatten().next().and_then(|row| row.expires_at);
             if expiry.is_some_and(|expiry| expiry <= work.now) {
+                let event =
+                    work.caller.event(Action::Delete, Outcome::Allowed).collection(&work.collection.name);
+                self.note(event.tokens([token.clone()]).reason("expired")).await?;
                 self.store.delete(work.collection.number(), vec![token]).await?;
                 return Ok(Settled::Fresh(card));
             }

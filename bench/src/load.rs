@@ -29,6 +29,8 @@ pub(crate) struct Target {
     pub(crate) body: Arc<dyn Fn(u64) -> Bytes + Send + Sync>,
     /// Something that stands in every good answer.
     pub(crate) wanted: &'static str,
+    /// Requests a second over all connections; none means as many as there are answers.
+    pub(crate) rate: Option<u64>,
 }
 
 /// What was measured.
@@ -47,12 +49,18 @@ pub(crate) fn run(target: &Target, connections: usize, workers: usize, time: Dur
         .map(|worker| {
             let (target, counter) = (target.clone(), Arc::clone(&counter));
             let mine = connections / workers + usize::from(worker < connections % workers);
+            let pace = pace(target.rate, connections);
             std::thread::spawn(move || -> Result<Histogram<u64>> {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
                 runtime.block_on(async move {
                     let mut tasks = tokio::task::JoinSet::new();
-                    for _ in 0..mine {
-                        tasks.spawn(connection(target.clone(), Arc::clone(&counter), start, end));
+                    for number in 0..mine {
+                        // Connections take turns, or all of them would send in the same instant.
+                        let first =
+                            pace.map(|pace| pace * u32::try_from(number * workers + worker).unwrap_or(0));
+                        let turn = first.map(|first| first / u32::try_from(connections).unwrap_or(1).max(1));
+                        let schedule = Schedule { pace, turn: turn.unwrap_or_default(), start, end };
+                        tasks.spawn(connection(target.clone(), Arc::clone(&counter), schedule));
                     }
                     let mut all = Histogram::new(3)?;
                     while let Some(result) = tasks.join_next().await {
@@ -70,17 +78,38 @@ pub(crate) fn run(target: &Target, connections: usize, workers: usize, time: Dur
     Ok(Measured { requests: latency.len(), time, latency })
 }
 
-async fn connection(
-    target: Target,
-    counter: Arc<AtomicU64>,
+/// When a connection sends.
+struct Schedule {
+    pace: Option<Duration>,
+    turn: Duration,
     start: Instant,
     end: Instant,
-) -> Result<Histogram<u64>> {
+}
+
+/// Time between two requests of one connection.
+fn pace(rate: Option<u64>, connections: usize) -> Option<Duration> {
+    let connections = u32::try_from(connections).unwrap_or(u32::MAX);
+    rate.map(|rate| Duration::from_secs(1) * connections / u32::try_from(rate).unwrap_or(u32::MAX).max(1))
+}
+
+async fn connection(target: Target, counter: Arc<AtomicU64>, schedule: Schedule) -> Result<Histogram<u64>> {
     let mut sender = connect(&target).await?;
     let mut latency = Histogram::new(3)?;
+    let Schedule { pace, turn, start, end } = schedule;
+    let mut due = Instant::now() + turn;
     loop {
-        let sent = Instant::now();
-        if sent >= end {
+        let mut sent = Instant::now();
+        if let Some(pace) = pace {
+            if sent < due {
+                tokio::time::sleep_until(due.into()).await;
+                sent = Instant::now();
+            } else {
+                // Late because of the answer before: the wait counts, or a stall would hide what it delayed.
+                sent = due;
+            }
+            due += pace;
+        }
+        if Instant::now() >= end {
             return Ok(latency);
         }
         let body = (target.body)(counter.fetch_add(1, Ordering::Relaxed));

@@ -101,7 +101,7 @@ impl Bench<'_> {
         let body: Arc<dyn Fn(u64) -> Bytes + Send + Sync> = Arc::new(|_| Bytes::from_static(ECHO_BODY));
         let tls = self.tls("gateway-ingress")?;
         let name = "vault.cordon.test";
-        let target = Target { address, name, tls, path: "/", host: name, body, wanted: "pan" };
+        let target = Target { address, name, tls, path: "/", host: name, body, wanted: "pan", rate: None };
         self.measure("echo (hyper + rustls, mutual TLS)", 1.0, &[pid], &target)
     }
 
@@ -110,17 +110,25 @@ impl Bench<'_> {
         let tokenize =
             self.vault_target("gateway-ingress", "/v1/collections/cards/tokenize", self.new_cards(1))?;
         self.measure("tokenize, new card", 1.0, &[pid], &tokenize)?;
+        let paced = Target { rate: Some(MARK_TOKENIZE), ..tokenize.clone() };
+        self.measure("tokenize, new card, 10,000/s offered", 1.0, &[pid], &paced)?;
         let known: Arc<dyn Fn(u64) -> Bytes + Send + Sync> = Arc::new(|n| tokenize_body(n % 10_000, 1));
         let known = Target { body: known, ..tokenize.clone() };
         self.measure("tokenize, known card", 1.0, &[pid], &known)?;
         let batch = Target { body: self.new_cards(BATCH), ..tokenize };
         self.measure("tokenize, batch of 100 new", to_f64(BATCH), &[pid], &batch)?;
+        let paced = Target { rate: Some(MARK_TOKENIZE_BATCH), ..batch };
+        self.measure("same, 40,000 items/s offered", to_f64(BATCH), &[pid], &paced)?;
         let tokens = Arc::new(runtime.block_on(self.tokens())?);
         let single = reveals(Arc::clone(&tokens), 1);
         let reveal = self.vault_target("gateway-egress", "/v1/collections/cards/detokenize", single)?;
         self.measure("detokenize", 1.0, &[pid], &reveal)?;
+        let paced = Target { rate: Some(MARK_DETOKENIZE), ..reveal.clone() };
+        self.measure("detokenize, 20,000/s offered", 1.0, &[pid], &paced)?;
         let batch = Target { body: reveals(tokens, BATCH), ..reveal };
-        self.measure("detokenize, batch of 100", to_f64(BATCH), &[pid], &batch)
+        self.measure("detokenize, batch of 100", to_f64(BATCH), &[pid], &batch)?;
+        let paced = Target { rate: Some(MARK_DETOKENIZE_BATCH), ..batch };
+        self.measure("same, 150,000 items/s offered", to_f64(BATCH), &[pid], &paced)
     }
 
     fn gateway(&mut self) -> Result<()> {
@@ -139,6 +147,7 @@ impl Bench<'_> {
             host: "signup.cordon.test",
             body,
             wanted: "tok_dev_",
+            rate: None,
         };
         self.measure("gateway ingress, one field, new card", 1.0, &pids, &target)
     }
@@ -151,7 +160,16 @@ impl Bench<'_> {
     ) -> Result<Target> {
         let name = "vault.cordon.test";
         let address = self.stack.vault.address("data")?;
-        Ok(Target { address, name, tls: self.tls(service)?, path, host: name, body, wanted: r#"{"ok":"# })
+        Ok(Target {
+            address,
+            name,
+            tls: self.tls(service)?,
+            path,
+            host: name,
+            body,
+            wanted: r#"{"ok":"#,
+            rate: None,
+        })
     }
 
     fn new_cards(&self, items: u64) -> Arc<dyn Fn(u64) -> Bytes + Send + Sync> {
@@ -255,5 +273,10 @@ fn print(rows: &[Row], as_json: bool) -> Result<()> {
 }
 
 const BATCH: u64 = 100;
+/// Requests a second of the first marks; latency at a rate that is offered says more than latency at saturation.
+const MARK_TOKENIZE: u64 = 10_000;
+const MARK_TOKENIZE_BATCH: u64 = 400;
+const MARK_DETOKENIZE: u64 = 20_000;
+const MARK_DETOKENIZE_BATCH: u64 = 1_500;
 const TOKENS: u64 = 20_000;
 const ECHO_BODY: &[u8] = br#"{"items":[{"pan":"0000000000000000"}]}"#;

@@ -203,3 +203,24 @@ async fn egress_refuses_what_the_policy_does_not_list() -> Result<()> {
     assert!(stack.processor.bytes().is_empty(), "the processor saw nothing");
     Ok(())
 }
+
+#[tokio::test]
+async fn a_wrong_client_certificate_gets_nothing_at_egress_and_is_recorded() -> Result<()> {
+    let stack = Stack::start(Options::default()).await?;
+    let charge = serde_json::json!({"card": {"number": "tok"}});
+    stack.authority.client("stranger")?;
+    let answer = stack.charge("stranger", "/v1/charges", &charge).await?;
+    assert_eq!((answer.status.as_u16(), answer.problem()?.as_str()), (401, "unauthenticated"));
+    assert!(stack.audit("gateway").contains("unauthenticated"));
+    let foreign = cordon_tests::pki::Authority::new(stack.dir(), "foreign")?.client("signup")?;
+    for (identity, reason) in [(Some(&foreign), "bad-certificate"), (None, "no-certificate")] {
+        let tls = cordon_tests::https::tls(&stack.authority.root(), identity)?;
+        let request = Request::post("/v1/charges").body(Full::new(Bytes::from(charge.to_string())))?;
+        let address = stack.gateway_address("egress")?;
+        // TLS ends before there is HTTP to answer with; the refusal stands in the audit log.
+        assert!(cordon_tests::https::send(address, "gateway.cordon.test", &tls, request).await.is_err());
+        stack.until(reason, || stack.audit("gateway").contains(reason)).await?;
+    }
+    assert!(stack.processor.bytes().is_empty());
+    Ok(())
+}

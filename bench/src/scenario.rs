@@ -33,6 +33,7 @@ struct Row {
     items_per_s: f64,
     p50_us: u64,
     p99_us: u64,
+    max_us: u64,
     server_cpu_us_per_request: f64,
     server_rss_mib: u64,
     ratio_to_echo: f64,
@@ -86,6 +87,7 @@ impl Bench<'_> {
             items_per_s: rate * items,
             p50_us: measured.latency.value_at_quantile(0.5),
             p99_us: measured.latency.value_at_quantile(0.99),
+            max_us: measured.latency.max(),
             server_cpu_us_per_request: spent * 1e6 / total.max(1.0),
             server_rss_mib: resident,
             ratio_to_echo: rate / reference,
@@ -102,7 +104,10 @@ impl Bench<'_> {
         let tls = self.tls("gateway-ingress")?;
         let name = "vault.cordon.test";
         let target = Target { address, name, tls, path: "/", host: name, body, wanted: "pan", rate: None };
-        self.measure("echo (hyper + rustls, mutual TLS)", 1.0, &[pid], &target)
+        self.measure("echo (hyper + rustls, mutual TLS)", 1.0, &[pid], &target)?;
+        // The control of the offered rates: what the machine and the client alone add.
+        let paced = Target { rate: Some(MARK_TOKENIZE), ..target };
+        self.measure("echo, 10,000/s offered", 1.0, &[pid], &paced)
     }
 
     fn vault(&mut self, runtime: &tokio::runtime::Runtime) -> Result<()> {
@@ -252,18 +257,19 @@ fn print(rows: &[Row], as_json: bool) -> Result<()> {
     }
     writeln!(
         out,
-        "{:<38} {:>9} {:>9} {:>8} {:>8} {:>9} {:>8} {:>7}",
-        "scenario", "req/s", "items/s", "p50 us", "p99 us", "cpu us/r", "RSS MiB", "ratio"
+        "{:<38} {:>9} {:>9} {:>8} {:>8} {:>8} {:>9} {:>8} {:>6}",
+        "scenario", "req/s", "items/s", "p50 us", "p99 us", "max us", "cpu us/r", "RSS MiB", "ratio"
     )?;
     for row in rows {
         writeln!(
             out,
-            "{:<38} {:>9.0} {:>9.0} {:>8} {:>8} {:>9.1} {:>8} {:>7.2}",
+            "{:<38} {:>9.0} {:>9.0} {:>8} {:>8} {:>8} {:>9.1} {:>8} {:>6.2}",
             row.scenario,
             row.requests_per_s,
             row.items_per_s,
             row.p50_us,
             row.p99_us,
+            row.max_us,
             row.server_cpu_us_per_request,
             row.server_rss_mib,
             row.ratio_to_echo

@@ -1,7 +1,7 @@
 //! The upstream's answer on its way back: scanned whole before the caller sees a byte of it.
 //!
 //! Must never pass on a card number that was just revealed, in any form, nor an answer that cannot be inspected
-//! (pci.md B26). Tests: `answer/tests.rs`.
+//! (threat B26). Tests: `answer/tests.rs`.
 
 use crate::body::{self, Declared};
 use crate::head;

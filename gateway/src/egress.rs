@@ -1,7 +1,7 @@
 //! The way out: a service's request, its tokens turned into cards, goes to the destination of its route.
 //!
 //! Must never give the caller a card number: it goes to the destination's connection alone, and the answer is searched
-//! for it (pci.md B4, B26). Tests: the workspace's `tests` crate against the real binary; each step has its own.
+//! for it (threat B4, B26). Tests: the workspace's `tests` crate against the real binary; each step has its own.
 
 use crate::answer::{self, Rules};
 use crate::flow::tokens::Tokens;

@@ -1,7 +1,7 @@
 //! Headers on their way through: what is dropped in each direction, and what a destination outside may see.
 //!
 //! Must never let a client speak in the gateway's name (forwarded headers, `cordon-*`), nor nominate a header away
-//! that a check relied on (pci.md B31, B33, B34). Tests: `head/tests.rs`.
+//! that a check relied on (threat B31, B33, B34). Tests: `head/tests.rs`.
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 

@@ -1,6 +1,6 @@
 //! The way in: a public request, its cards turned into tokens, goes to the service of its route.
 //!
-//! Must never forward a byte when anything fails: each step below ends the request with its fault (pci.md B54).
+//! Must never forward a byte when anything fails: each step below ends the request with its fault (threat B54).
 //! Tests: the workspace's `tests` crate against the real binary; each step has its own.
 
 use crate::answer::{self, Rules};

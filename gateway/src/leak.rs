@@ -1,7 +1,7 @@
 //! The leak scan: is there a card number where none is declared?
 //!
 //! Must never report what it found, only where; and never pass what it could not look at. Works on decoded forms as
-//! well as on raw bytes (pci.md B37 to B44). Tests: `leak/tests.rs`.
+//! well as on raw bytes (threat B37 to B44). Tests: `leak/tests.rs`.
 
 pub mod echo;
 

@@ -1,6 +1,6 @@
 //! Content types and encodings: what this gateway can inspect, and nothing else.
 //!
-//! Must never guess: a missing, doubled or unknown type, charset or encoding is not inspectable (pci.md B35, B36, B43).
+//! Must never guess: a missing, doubled or unknown type, charset or encoding is not inspectable (threat B35, B36, B43).
 //! Tests: here.
 
 use cordon_policy::Content;

@@ -1,6 +1,6 @@
 //! Which route a request takes: host, method and path against the bundle.
 //!
-//! Must never match a path that the service behind could read as another one (pci.md B27, B31), nor fall back to
+//! Must never match a path that the service behind could read as another one (threat B27, B31), nor fall back to
 //! anything when nothing matches. Tests: `route/tests.rs`.
 
 use cordon_policy::PathPattern;

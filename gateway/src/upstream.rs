@@ -1,7 +1,7 @@
 //! Sending: to a target's own address, with its certificate checked against its own roots, and reading the answer.
 //!
 //! Must never send anything but an [`Outbound`], follow a redirect, or connect to an address that was not checked
-//! after resolution (pci.md B27 to B30). Tests: `upstream/tests.rs`.
+//! after resolution (threat B27 to B30). Tests: `upstream/tests.rs`.
 
 mod connect;
 

@@ -144,7 +144,7 @@ impl Config {
     }
 }
 
-/// Longest time a security code may be held: one hour (pci.md C.6).
+/// Longest time a security code may be held: one hour (PCI DSS 3.3.2 leaves the time to the entity).
 pub const MAX_SAD_TTL_S: u64 = 3_600;
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The keyed fingerprint of a PAN, by which a known card is found again (PCI DSS 3.5.1.1).
 //!
-//! Must never hash a PAN without a key: 8 known digits and the last four leave a thousand candidates (pci.md
+//! Must never hash a PAN without a key: 8 known digits and the last four leave a thousand candidates (threat
 //! B5). Two collections, or two environments, share no fingerprint of one card. Tests: at the end of this
 //! file.
 

@@ -1,7 +1,7 @@
 //! Tokens: drawn by the collection's profile, from operating-system randomness alone.
 //!
 //! Must never take a PAN: the only thing of a card that may enter a token is its length and last four, and
-//! those by profile (PCI tokenization guidance, pci.md C.4). A draw that is no good is repeated a bounded
+//! those by profile (PCI tokenization guidance). A draw that is no good is repeated a bounded
 //! number of times. Tests: at the end of this file.
 
 use std::fmt;

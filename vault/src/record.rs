@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Associated data: label, format, environment, collection, token, card id, key version and token expiry,
-//! each with its length, so that a record opens in its own row only (pci.md B12). The plaintext is laid out
+//! each with its length, so that a record opens in its own row only (threat B12). The plaintext is laid out
 //! in `layout`. Tests: `record/tests.rs`; fuzzed by `fuzz/fuzz_targets/record.rs`.
 //!
 //! ```compile_fail
@@ -185,7 +185,7 @@ pub struct Refresh<'a> {
     /// Replaces the kept expiry, if given.
     pub expiry: Option<Expiry>,
     /// Replaces the kept pairs, if given. Not merged with them: a merge could grow past the limit, and that
-    /// error would tell the caller that the card was known (pci.md B6).
+    /// error would tell the caller that the card was known (threat B6).
     pub metadata: Option<Metadata>,
 }
 

@@ -1,8 +1,7 @@
 //! Card verification codes held for one later use: in memory only, encrypted under a key that dies with the
 //! process.
 //!
-//! Must never reach a disk, be serialized, be given out twice, or outlive its time (PCI DSS 3.3.1, pci.md
-//! C.6). Time is monotonic and passed in. Tests: `sad/tests.rs`.
+//! Must never reach a disk, be serialized, be given out twice, or outlive its time (PCI DSS 3.3.1). Time is monotonic and passed in. Tests: `sad/tests.rs`.
 //!
 //! ```compile_fail
 //! fn needs_serialize<T: serde::Serialize>() {}

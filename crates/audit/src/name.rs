@@ -99,7 +99,7 @@ pub enum NameError {
 }
 
 const LONGEST: usize = 200;
-/// The shortest account number of any brand (pci.md C.1).
+/// The shortest account number of any brand.
 const SHORTEST_PAN: usize = 12;
 const WITHHELD: &str = "withheld";
 

@@ -1,4 +1,4 @@
-//! Offline verification: every way to tamper with a log is found, and the first bad line is named (pci.md A.5 10.3, B15).
+//! Offline verification: every way to tamper with a log is found, and the first bad line is named.
 
 #[cfg(test)]
 mod tests {

@@ -9,7 +9,7 @@ use rustix::process::{DumpableBehavior, Resource, Rlimit};
 use rustix::thread::CapabilitySet;
 use serde::Serialize;
 
-/// What [`harden`] put in force (pci.md B18 to B21).
+/// What [`harden`] put in force (threat B18 to B21).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Hardening {

@@ -1,7 +1,7 @@
 //! Logs: structured lines to standard error, each passed through the card scanner first; request ids.
 //!
 //! It must never print a line that was not scanned, nor the payload of a panic. Typed fields are the first protection; this
-//! is the second (pci.md B23). Tests: `telemetry/tests.rs`.
+//! is the second (threat B23). Tests: `telemetry/tests.rs`.
 
 use std::fmt;
 use std::io::{self, Write};

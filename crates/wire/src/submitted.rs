@@ -57,7 +57,7 @@ pub trait SubmittedSecret: Sized {
     /// The text to send. For a PAN or CVV this is the secret itself.
     fn text(&self) -> std::borrow::Cow<'_, str>;
 
-    /// Code for a value of another JSON type (a PAN as a number loses digits: pci.md B24).
+    /// Code for a value of another JSON type (a PAN as a number loses digits: threat B24).
     const WRONG_TYPE: ProblemCode;
 }
 

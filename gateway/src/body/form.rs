@@ -1,7 +1,7 @@
 //! Finds the declared fields of an `application/x-www-form-urlencoded` body, with byte-exact places.
 //!
 //! Must never compare an encoded name, nor accept what two parsers could read differently: a stray `%`, bytes that
-//! are not UTF-8, a declared name twice (pci.md B40).
+//! are not UTF-8, a declared name twice (threat B40).
 //! Tests: here; fuzz target `fuzz/fuzz_targets/form_body.rs`.
 
 use super::{BodyError, Heard, Leaf, Text};

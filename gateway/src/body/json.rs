@@ -1,6 +1,6 @@
 //! Finds the declared fields of a JSON body (RFC 8259) by streaming over it: no tree, and byte-exact places.
 //!
-//! Must never accept what two parsers could read differently (duplicate keys, trailing data, bad UTF-8: pci.md
+//! Must never accept what two parsers could read differently (duplicate keys, trailing data, bad UTF-8: threat
 //! B36, B39), nor skip a key, string or number that could hold a card number.
 //! Tests: `body/json/tests.rs`; fuzz target `fuzz/fuzz_targets/json_body.rs`.
 

@@ -1,7 +1,7 @@
 //! Recognises a card number that was just revealed, in an answer and in every form in which it might come back.
 //!
 //! Must never keep a number longer than the answer it is looked for in. Finds what the general scan has no reason to
-//! look for: hexadecimal, base64, percent-encoding, odd separators (pci.md B26). Tests: `leak/tests.rs`.
+//! look for: hexadecimal, base64, percent-encoding, odd separators (threat B26). Tests: `leak/tests.rs`.
 
 use cordon_card::Pan;
 use data_encoding::BASE64;

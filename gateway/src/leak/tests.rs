@@ -1,4 +1,4 @@
-//! Tests of the leak scan. Card numbers are published test numbers (pci.md C.2).
+//! Tests of the leak scan. Card numbers are published test numbers.
 
 use super::echo::Echoes;
 use super::*;

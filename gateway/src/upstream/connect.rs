@@ -1,6 +1,6 @@
 //! Connections to a target: resolve, check every address, connect to a checked one, verify the certificate.
 //!
-//! Must never let the name be resolved a second time between check and connect (DNS rebinding, pci.md B28).
+//! Must never let the name be resolved a second time between check and connect (DNS rebinding, threat B28).
 //! Tests: `upstream/tests.rs`.
 
 use super::{Address, Target};

@@ -1,6 +1,6 @@
 //! The plaintext of a record: fixed places, padded, one encoding for each card.
 //!
-//! Must never let the length tell a PAN's length, brand or whether there is an expiry (pci.md B47).
+//! Must never let the length tell a PAN's length, brand or whether there is an expiry (threat B47).
 //! Big-endian:
 //!
 //! ```text

@@ -123,7 +123,7 @@ impl<S: Store> Vault<S> {
         self.holds().take(collection.number(), token, now).ok().map(Submitted::Valid)
     }
 
-    /// A record that does not open is corruption or tampering: it gets a line of its own (pci.md B12).
+    /// A record that does not open is corruption or tampering: it gets a line of its own (threat B12).
     pub(super) async fn report_broken(
         &self,
         caller: &Caller,

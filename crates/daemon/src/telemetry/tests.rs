@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use super::*;
 
-/// Published test numbers (pci.md C.2), and how they look with separators.
+/// Published test numbers, and how they look with separators.
 const CANARIES: [&str; 4] =
     ["4111111111111111", "5555555555554444", "3782 822463 10005", "4111-1111-1111-1111"];
 

@@ -63,11 +63,13 @@ pub struct StoreConfig {
     pub engine: EngineChoice,
     /// Block cache in MiB.
     pub cache_mib: u64,
+    /// Recent writes held in memory before they are sorted into a table, in MiB.
+    pub memtable_mib: u64,
 }
 
 impl Default for StoreConfig {
     fn default() -> Self {
-        Self { engine: EngineChoice::Fjall, cache_mib: 64 }
+        Self { engine: EngineChoice::Fjall, cache_mib: 64, memtable_mib: 128 }
     }
 }
 

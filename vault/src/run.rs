@@ -132,7 +132,7 @@ fn run(checked: Checked, hardening: Hardening) -> Result<(), StartError> {
 fn open_store(config: &Config, recovered: &Recovered) -> Result<FjallStore, StoreError> {
     let options = FjallOptions {
         cache_bytes: config.store.cache_mib.saturating_mul(1024 * 1024),
-        ..FjallOptions::default()
+        memtable_bytes: config.store.memtable_mib.saturating_mul(1024 * 1024),
     };
     FjallStore::open_with(&config.data_dir.join(STORE), recovered.store_sequence, &options)
 }

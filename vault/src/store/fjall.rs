@@ -37,15 +37,15 @@ pub struct FjallOptions {
     /// want the whole index to fit.
     pub cache_bytes: u64,
     /// Bytes of recent writes kept in memory before they are sorted into a table. Up to five times as much is
-    /// held while tables are being written. Fixed when the directory is created.
+    /// held while tables are being written, and the journal on disk may grow to four times as much. Commits
+    /// stall while a table is taken over, so that rare, large tables keep the slowest ones rare. Fixed when the
+    /// directory is created.
     pub memtable_bytes: u64,
-    /// Bytes of journal on disk beyond which the engine hurries to write tables. At least 64 MiB.
-    pub journal_bytes: u64,
 }
 
 impl Default for FjallOptions {
     fn default() -> Self {
-        Self { cache_bytes: 256 << 20, memtable_bytes: 16 << 20, journal_bytes: SMALLEST_JOURNAL << 1 }
+        Self { cache_bytes: 256 << 20, memtable_bytes: 128 << 20 }
     }
 }
 
@@ -189,7 +189,7 @@ const SMALLEST_MEMTABLE: u64 = 1 << 20;
 fn open_database(dir: &Path, options: &FjallOptions) -> fjall::Result<(Database, Keyspace)> {
     let database = Database::builder(dir)
         .cache_size(options.cache_bytes)
-        .max_journaling_size(options.journal_bytes.max(SMALLEST_JOURNAL))
+        .max_journaling_size(options.memtable_bytes.saturating_mul(4).max(SMALLEST_JOURNAL))
         // Every commit names its own durability.
         .manual_journal_persist(true)
         // Ciphertext, fingerprints and random tokens do not compress.

@@ -177,7 +177,7 @@ fn a_journal_that_was_deleted_is_refused_by_the_anchor() {
 fn tables_written_from_the_journal_keep_rows_and_sequence_together() {
     use cordon_vault::store::FjallOptions;
     let dir = tempfile::tempdir().unwrap();
-    let options = FjallOptions { cache_bytes: 1 << 20, memtable_bytes: 1 << 20, journal_bytes: 0 };
+    let options = FjallOptions { cache_bytes: 1 << 20, memtable_bytes: 1 << 20 };
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let store = FjallStore::open_with(dir.path(), None, &options).unwrap();
     let mut expected = None;

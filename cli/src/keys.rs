@@ -1,4 +1,4 @@
-//! `cordon keys`: list key versions and rotate.
+//! `cordon keys`: list key versions, rotate, and retire older versions.
 //!
 //! Must never see key bytes: the API has none to give. Tests: below.
 
@@ -10,6 +10,8 @@ use clap::{Args, Subcommand, ValueEnum};
 use cordon_card::CollectionName;
 use cordon_wire::{KeyInfo, KeyList, KeyPurpose, KeyState, RotateRequest};
 
+mod retire;
+
 /// `cordon keys ...`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Keys {
@@ -17,6 +19,10 @@ pub(crate) enum Keys {
     List(List),
     /// Make a new key version that protects from now on
     Rotate(Rotate),
+    /// Move records to the active keys, and show how far that is
+    Rewrap(retire::Rewrap),
+    /// Destroy a key version that no record needs
+    Destroy(retire::Destroy),
 }
 
 /// `cordon keys list`.
@@ -32,20 +38,24 @@ pub(crate) struct List {}
 
 Examples:
   cordon keys rotate data --collection cards    a new data key for one collection
+  cordon keys rotate index --collection cards   a new index key; two are in use until the older is destroyed
   cordon keys rotate kek                        a new key-encryption key")]
 pub(crate) struct Rotate {
     /// Which key
     #[arg(value_enum)]
     purpose: Purpose,
-    /// The collection whose data key it is
-    #[arg(long, value_name = "NAME", value_parser = collection::name, required_if_eq("purpose", "data"))]
+    /// The collection of a data or index key
+    #[arg(long, value_name = "NAME", value_parser = collection::name,
+          required_if_eq_any([("purpose", "data"), ("purpose", "index")]))]
     collection: Option<CollectionName>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Purpose {
+pub(crate) enum Purpose {
     /// The key that seals the records of a collection
     Data,
+    /// The key that fingerprints the cards of a collection
+    Index,
     /// The key that wraps the other keys
     Kek,
 }
@@ -63,30 +73,44 @@ impl Keys {
                 let request = rotate.request()?;
                 let answer = block_on(async { Ok(administrator.rotate(&request).await?) })?;
                 settings.console().answer(&answer, |answer| {
-                    format!(
-                        "Version {} of {} protects from now on.",
+                    let mut text = format!(
+                        "Version {} of {} protects from now on.\n",
                         answer.active.version,
                         subject(&answer.active)
-                    )
+                    );
+                    if let Some(collection) = &answer.active.collection {
+                        text.push_str(&format!(
+                            "Move older records with `cordon keys rewrap --collection {collection}`.\n"
+                        ));
+                    }
+                    text
                 })?;
             }
+            Self::Rewrap(rewrap) => return rewrap.run(settings, &administrator),
+            Self::Destroy(destroy) => return destroy.run(settings, &administrator),
         }
         Ok(Verdict::Fine)
     }
 }
 
+impl From<Purpose> for KeyPurpose {
+    fn from(purpose: Purpose) -> Self {
+        match purpose {
+            Purpose::Data => Self::Data,
+            Purpose::Index => Self::Index,
+            Purpose::Kek => Self::Kek,
+        }
+    }
+}
+
 impl Rotate {
     fn request(&self) -> Result<RotateRequest, Failure> {
-        let purpose = match self.purpose {
-            Purpose::Data => KeyPurpose::Data,
-            Purpose::Kek if self.collection.is_some() => {
-                return Err(Failure::usage(
-                    "the key-encryption key belongs to no collection: leave --collection out",
-                ));
-            }
-            Purpose::Kek => KeyPurpose::Kek,
-        };
-        Ok(RotateRequest { purpose, collection: self.collection.clone() })
+        if self.purpose == Purpose::Kek && self.collection.is_some() {
+            return Err(Failure::usage(
+                "the key-encryption key belongs to no collection: leave --collection out",
+            ));
+        }
+        Ok(RotateRequest { purpose: self.purpose.into(), collection: self.collection.clone() })
     }
 }
 
@@ -108,14 +132,18 @@ fn describe(list: &KeyList) -> String {
 }
 
 fn subject(key: &KeyInfo) -> String {
-    let purpose = match key.purpose {
-        KeyPurpose::Kek => "kek",
-        KeyPurpose::Data => "data",
-        KeyPurpose::Index => "index",
-    };
+    let purpose = purpose_name(key.purpose);
     match &key.collection {
         Some(collection) => format!("{purpose} {collection}"),
         None => purpose.to_owned(),
+    }
+}
+
+const fn purpose_name(purpose: KeyPurpose) -> &'static str {
+    match purpose {
+        KeyPurpose::Kek => "kek",
+        KeyPurpose::Data => "data",
+        KeyPurpose::Index => "index",
     }
 }
 
@@ -139,9 +167,7 @@ mod tests {
     #[test]
     fn a_data_key_needs_its_collection() {
         assert!(Arguments::try_parse_from(["cordon", "keys", "rotate", "data"]).is_err());
-        assert!(
-            Arguments::try_parse_from(["cordon", "keys", "rotate", "index", "--collection", "a"]).is_err()
-        );
+        assert!(Arguments::try_parse_from(["cordon", "keys", "rotate", "index"]).is_err());
         assert!(Arguments::try_parse_from(["cordon", "keys", "rotate", "data", "--collection", "a"]).is_ok());
     }
 

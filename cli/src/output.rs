@@ -67,6 +67,19 @@ impl Console {
         }
     }
 
+    /// A progress bar on stderr, over so many `unit`s; invisible unless a human looks at it.
+    pub(crate) fn bar(self, unit: &'static str) -> ProgressBar {
+        if self.json || !io::stderr().is_terminal() {
+            return ProgressBar::hidden();
+        }
+        let bar = ProgressBar::new(0);
+        let template = format!("{{msg:10}} {{wide_bar}} {{human_pos}}/{{human_len}} {unit}, {{eta}} left");
+        if let Ok(style) = ProgressStyle::with_template(&template) {
+            bar.set_style(style);
+        }
+        bar
+    }
+
     /// A spinner on stderr while something takes time; invisible unless a human looks at it.
     pub(crate) fn spinner(self, message: &'static str) -> ProgressBar {
         if self.json || !io::stderr().is_terminal() {

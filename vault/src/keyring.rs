@@ -361,6 +361,15 @@ pub enum KeyringError {
     /// The collection has no keys. Client's fault.
     #[error("collection {0} has no keys")]
     UnknownCollection(u32),
+    /// An index rotation is not finished. Client's fault: destroy the older version first.
+    #[error("index key version {0} is still in use beside the active one")]
+    WindowOpen(u32),
+    /// There is no such key version. Client's fault.
+    #[error("there is no such key version")]
+    NoSuchKey,
+    /// The key version is active, destroyed, or wraps other keys. Client's fault.
+    #[error("the key version is in use, or was destroyed before")]
+    InUse,
     /// A key could not be made.
     #[error("a key could not be made")]
     Key(#[from] KeyError),

@@ -50,6 +50,8 @@ pub struct Gauges {
     pub store_syncs: Gauge,
     /// Security codes held now.
     pub held_codes: Gauge,
+    /// Records moved to newer keys since start.
+    pub rewrapped: Gauge,
 }
 
 impl Metrics {
@@ -74,6 +76,11 @@ impl Metrics {
         );
         registry.register("store_syncs", "fsyncs of the store since start", gauges.store_syncs.clone());
         registry.register("held_security_codes", "Security codes in memory", gauges.held_codes.clone());
+        registry.register(
+            "rewrapped_records",
+            "Records moved to newer keys since start",
+            gauges.rewrapped.clone(),
+        );
         Self { calls, latency, connections, gauges, registry }
     }
 

@@ -27,10 +27,11 @@ use thiserror::Error;
 
 pub use metadata::{Metadata, MetadataError};
 
-use crate::keyring::{DataKeyVersion, Unlocked};
+use crate::fingerprint::fingerprint;
+use crate::keyring::{DataKeyVersion, IndexKeyVersion, Unlocked};
 use crate::keys::KeyError;
 use crate::keys::frame::framed;
-use crate::store::CollectionId;
+use crate::store::{CollectionId, IndexEntry};
 
 pub mod layout;
 mod metadata;
@@ -260,6 +261,25 @@ pub fn rewrap(keys: &Unlocked, binding: &Binding<'_>, sealed: &Sealed) -> Result
     }
     let card = decrypt(from, binding, sealed)?;
     Ok(seal(keys.active_data_key(binding.collection).ok_or(SealError::NotActive)?, binding, &card)?)
+}
+
+/// The index entry of a stored card under a newer index key, without giving out what is in the record.
+///
+/// # Errors
+/// [`Refused`] if the record does not open.
+pub fn reindex(
+    keys: &Unlocked,
+    binding: &Binding<'_>,
+    sealed: &Sealed,
+    to: &IndexKeyVersion,
+) -> Result<IndexEntry, Refused> {
+    let from = keys.data_key(binding.collection, sealed.key_version).ok_or(Refused)?;
+    if !from.state.may_rewrap_from() {
+        return Err(Refused);
+    }
+    let card = decrypt(from, binding, sealed)?;
+    let fingerprint = fingerprint(to, binding.environment, binding.collection, &card.pan);
+    Ok(IndexEntry { version: to.version(), fingerprint })
 }
 
 /// Puts what a repeated tokenization brought into a stored record, without giving out what is in it. None if

@@ -110,17 +110,22 @@ fn run(checked: Checked, hardening: Hardening) -> Result<(), StartError> {
         environment: config.environment,
         data_dir: config.data_dir.clone(),
         hardening,
+        keyring_epoch: recovered.keyring_epoch.unwrap_or(0),
         sad_ttl: config.sad_ttl(),
         sad_max: config.sad.max,
     })?);
     let drain = Drain::on_signals(DEADLINE).map_err(StartError::Signals)?;
     let sweeper = start_sweeper(Arc::clone(&vault), drain.clone());
+    let rewrapper = start_rewrapper(Arc::clone(&vault), drain.clone())?;
     let listeners = listeners(&vault, &audit, &config, &tls);
     let server = serve(listeners, workers, Limits::default(), &drain, vault.metrics().connections())?;
     server.announce(&mut std::io::stdout()).map_err(StartError::Announce)?;
     let drained = server.wait();
     if sweeper.join().is_err() {
         tracing::error!("the sweeper of security codes panicked");
+    }
+    if rewrapper.join().is_err() {
+        tracing::error!("the thread that moves records to newer keys panicked");
     }
     drop(vault);
     let _stopped = audit.append_blocking(Event::new(Action::Stop, Outcome::Allowed))?;
@@ -209,6 +214,21 @@ fn start_sweeper<S: Store>(vault: Arc<Vault<S>>, drain: Drain) -> std::thread::J
     })
 }
 
+/// Moves records to newer keys, on a thread of its own so that requests never wait for its decryptions.
+fn start_rewrapper<S: Store>(
+    vault: Arc<Vault<S>>,
+    drain: Drain,
+) -> Result<std::thread::JoinHandle<()>, StartError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(StartError::Thread)?;
+    let work = move || {
+        while !drain.is_triggered() {
+            let wait = runtime.block_on(vault.rewrap_step());
+            std::thread::sleep(wait.min(SWEEP));
+        }
+    };
+    std::thread::Builder::new().name("rewrap".to_owned()).spawn(work).map_err(StartError::Thread)
+}
+
 /// Why a vault does not start or ended badly. The operator's.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -216,6 +236,9 @@ pub enum StartError {
     /// The data directory.
     #[error("the data directory can't be made: {0}")]
     Directory(#[source] std::io::Error),
+    /// A background thread.
+    #[error("a background thread can't be started: {0}")]
+    Thread(#[source] std::io::Error),
     /// The audit log.
     #[error("the audit log can't be used: {0}")]
     Audit(#[from] cordon_audit::AuditError),

@@ -17,12 +17,14 @@ use cordon_policy::Bundle;
 use cordon_wire::ProblemCode;
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 mod administer;
 mod ceremony;
 mod detokenize;
+mod rewrap;
 mod select;
 mod tokenize;
 
@@ -40,6 +42,12 @@ pub struct Vault<S> {
     holds: Mutex<Holds>,
     /// One administrative change at a time in this process; across processes the store's compare-and-set decides.
     changing: tokio::sync::Mutex<()>,
+    /// Runs that move records to newer keys.
+    rewraps: tokio::sync::Mutex<rewrap::Book>,
+    /// Keyrings that were current once and may still be in use by a request.
+    older_views: Mutex<Vec<Weak<Unlocked>>>,
+    /// The highest keyring epoch the audit log or this process has seen: an older keyring is not opened.
+    epoch: AtomicU64,
     metrics: crate::metrics::Metrics,
 }
 
@@ -59,6 +67,8 @@ pub struct Parts<S> {
     pub data_dir: PathBuf,
     /// What was closed before anything was served.
     pub hardening: Hardening,
+    /// The highest keyring epoch in the audit log.
+    pub keyring_epoch: u64,
     /// How long a security code is held.
     pub sad_ttl: Duration,
     /// How many are held at once.
@@ -123,6 +133,7 @@ impl<S: Store> Vault<S> {
             Some(stored) => Collections::parse(&stored.bytes)
                 .map_err(|_json| VaultError::Integrity("the stored collections are not well formed"))?,
         };
+        let rewraps = tokio::sync::Mutex::new(rewrap::Book::load(&parts.store)?);
         Ok(Self {
             store: parts.store,
             audit: parts.audit,
@@ -135,6 +146,9 @@ impl<S: Store> Vault<S> {
             collections: RwLock::new(Arc::new(collections)),
             holds: Mutex::new(holds),
             changing: tokio::sync::Mutex::default(),
+            rewraps,
+            older_views: Mutex::default(),
+            epoch: AtomicU64::new(parts.keyring_epoch),
             metrics: crate::metrics::Metrics::new(),
         })
     }

@@ -197,6 +197,8 @@ pub struct Event {
     reason: Option<Code>,
     #[serde(skip_serializing_if = "Option::is_none")]
     commit: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    epoch: Option<u64>,
 }
 
 impl Event {
@@ -221,6 +223,7 @@ impl Event {
             items: None,
             reason: None,
             commit: None,
+            epoch: None,
         }
     }
 
@@ -317,6 +320,12 @@ impl Event {
     /// The store's sequence number after the commit this event reports, the anchor against a store that went back.
     pub fn store_sequence(mut self, sequence: u64) -> Event {
         self.commit = Some(sequence);
+        self
+    }
+
+    /// The keyring's epoch: the highest one in the log tells a keyring that was put back (PCI DSS 3.7).
+    pub fn keyring_epoch(mut self, epoch: u64) -> Event {
+        self.epoch = Some(epoch);
         self
     }
 

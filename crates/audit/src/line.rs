@@ -67,6 +67,9 @@ pub struct Line {
     /// Store sequence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commit: Option<u64>,
+    /// Epoch of the keyring.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<u64>,
     /// Running sum, base32.
     pub sum: Name,
 }
@@ -110,6 +113,8 @@ pub(crate) struct Outline {
     pub(crate) index: u64,
     #[serde(default)]
     pub(crate) commit: Option<u64>,
+    #[serde(default)]
+    pub(crate) epoch: Option<u64>,
 }
 
 #[cfg(test)]

@@ -45,6 +45,8 @@ pub struct Recovered {
     pub torn_bytes: u64,
     /// The highest store sequence in any line: a store behind it has lost data.
     pub store_sequence: Option<u64>,
+    /// The highest keyring epoch in any line: a keyring before it was put back.
+    pub keyring_epoch: Option<u64>,
     /// Whether the log was made now.
     pub created: bool,
 }
@@ -122,6 +124,7 @@ impl Log {
             root: walk.tree.root(),
             torn_bytes: tail.torn,
             store_sequence: walk.commit,
+            keyring_epoch: walk.epoch,
             created,
         };
         let medium = files.append_to(found.last(), recovered.size).map_err(at)?;

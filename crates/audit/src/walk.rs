@@ -47,6 +47,8 @@ pub(crate) struct Walk {
     pub(crate) sum: Sum,
     /// The highest store sequence seen.
     pub(crate) commit: Option<u64>,
+    /// The highest keyring epoch seen.
+    pub(crate) epoch: Option<u64>,
 }
 
 impl Walk {
@@ -57,6 +59,7 @@ impl Walk {
         self.sum = chain::check(line, self.sum).ok_or(Flaw::Edited)?;
         self.tree.push(TreeHash::of_leaf(line));
         self.commit = self.commit.max(outline.commit);
+        self.epoch = self.epoch.max(outline.epoch);
         Ok(())
     }
 }

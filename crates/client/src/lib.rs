@@ -13,10 +13,10 @@ pub use endpoint::Endpoint;
 
 use cordon_card::CollectionName;
 use cordon_wire::{
-    AuditPage, Collection, CollectionList, CreateCollection, DeleteRequest, Deleted, DetokenizeRequest,
-    InitRequest, InitResponse, InspectRequest, Inspected, Items, KeyList, LookupRequest, LookupResult,
-    Problem, Revealed, RotateRequest, RotateResponse, SealStatus, Status, TokenizeRequest, Tokenized,
-    UnsealRequest,
+    AuditPage, Collection, CollectionList, CreateCollection, DeleteRequest, Deleted, DestroyRequest,
+    DestructionRecord, DetokenizeRequest, InitRequest, InitResponse, InspectRequest, Inspected, Items,
+    KeyList, LookupRequest, LookupResult, Problem, Revealed, RewrapList, RewrapRequest, RewrapStatus,
+    RotateRequest, RotateResponse, SealStatus, Status, TokenizeRequest, Tokenized, UnsealRequest,
 };
 use transport::Transport;
 
@@ -206,6 +206,30 @@ impl Administrator {
     /// [`ClientError`].
     pub async fn rotate(&self, request: &RotateRequest) -> Result<RotateResponse, ClientError> {
         self.0.post("/v1/keys/rotate", request).await
+    }
+
+    /// `POST /v1/keys/rewrap`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn rewrap(&self, request: &RewrapRequest) -> Result<RewrapStatus, ClientError> {
+        self.0.post("/v1/keys/rewrap", request).await
+    }
+
+    /// `GET /v1/keys/rewrap`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn rewraps(&self) -> Result<RewrapList, ClientError> {
+        self.0.get("/v1/keys/rewrap").await
+    }
+
+    /// `POST /v1/keys/destroy`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn destroy_key(&self, request: &DestroyRequest) -> Result<DestructionRecord, ClientError> {
+        self.0.post("/v1/keys/destroy", request).await
     }
 
     /// `GET /v1/audit`: raw lines from index `from`, at most `limit`.

@@ -234,9 +234,9 @@ pub struct KeyList {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RotateRequest {
-    /// `data` or `kek`.
+    /// Which kind of key.
     pub purpose: KeyPurpose,
-    /// Which collection's data key.
+    /// The collection of a data or index key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub collection: Option<CollectionName>,
 }

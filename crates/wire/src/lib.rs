@@ -9,6 +9,7 @@ mod admin;
 mod data;
 pub mod limits;
 mod problem;
+mod rewrap;
 mod secret;
 mod submitted;
 
@@ -22,6 +23,10 @@ pub use data::{
     Items, LookupItem, LookupRequest, LookupResult, Revealed, TokenizeItem, TokenizeRequest, Tokenized,
 };
 pub use problem::{ItemProblem, Problem, ProblemCode};
+pub use rewrap::{
+    DEFAULT_REWRAP_RATE, DestroyRequest, DestructionRecord, RewrapList, RewrapRequest, RewrapState,
+    RewrapStatus, VersionNeed,
+};
 pub use secret::ShareText;
 pub use submitted::{Submitted, SubmittedSecret};
 

@@ -37,16 +37,67 @@ impl Unlocked {
     /// # Errors
     /// [`KeyringError::UnknownCollection`]; [`KeyringError::Key`] without randomness.
     pub fn rotate_data(&self, collection: CollectionId, now: Timestamp) -> Result<Unlocked, KeyringError> {
-        let CollectionId(number) = collection;
+        self.rotate_of::<crate::keys::usage::Data>(Purpose::Data, collection, now)
+    }
+
+    /// The successor in which a new index key of the collection is active. Cards are looked up and entered under
+    /// it and the one before it, until that is destroyed.
+    ///
+    /// # Errors
+    /// [`KeyringError::WindowOpen`] while an earlier rotation is not finished: a card has two index entries at most;
+    /// [`KeyringError::UnknownCollection`]; [`KeyringError::Key`] without randomness.
+    pub fn rotate_index(&self, collection: CollectionId, now: Timestamp) -> Result<Unlocked, KeyringError> {
+        if let Some(older) = self.index_keys(collection).nth(1) {
+            return Err(KeyringError::WindowOpen(older.version()));
+        }
+        self.rotate_of::<crate::keys::usage::Index>(Purpose::Index, collection, now)
+    }
+
+    fn rotate_of<U: Stored>(
+        &self,
+        purpose: Purpose,
+        CollectionId(number): CollectionId,
+        now: Timestamp,
+    ) -> Result<Unlocked, KeyringError> {
         if !self.collections.contains_key(&number) {
             return Err(KeyringError::UnknownCollection(number));
         }
-        let (purpose, collection) = (Purpose::Data, Some(number));
+        let collection = Some(number);
         let mut document = self.successor()?;
         let version = retire_active(&mut document, purpose, collection, now)?;
         let (kek, wrapper) = self.active_kek()?;
         let slot = Slot { purpose, collection, version, wrapped_by: Some(kek) };
-        add_key(&mut document, slot, &DataKey::generate()?, &wrapper, now)?;
+        add_key(&mut document, slot, &Key::<U>::generate()?, &wrapper, now)?;
+        self.succeed(document)
+    }
+
+    /// The successor in which the bytes of one key version are gone; its dates and commitment stay (SP 800-57
+    /// part 1, section 8.3.4). Whether anything still needs it is for the caller to know; of key-encryption keys
+    /// it is checked here.
+    ///
+    /// # Errors
+    /// [`KeyringError::NoSuchKey`]; [`KeyringError::InUse`] for a key in a state that may not end, or one that
+    /// still wraps others.
+    pub fn destroy(
+        &self,
+        purpose: Purpose,
+        collection: Option<CollectionId>,
+        version: u32,
+    ) -> Result<Unlocked, KeyringError> {
+        let collection = collection.map(|CollectionId(number)| number);
+        let mut document = self.successor()?;
+        let wraps = |row: &KeyRow| row.wrapped.is_some() && row.wrapped_by == Some(version);
+        if purpose == Purpose::Kek && document.keys.iter().any(wraps) {
+            return Err(KeyringError::InUse);
+        }
+        let is_meant =
+            |row: &&mut KeyRow| (row.purpose, row.collection, row.version) == (purpose, collection, version);
+        let row = document.keys.iter_mut().find(is_meant).ok_or(KeyringError::NoSuchKey)?;
+        if !row.state.may_become(KeyState::Destroyed) {
+            return Err(KeyringError::InUse);
+        }
+        row.state = KeyState::Destroyed;
+        row.wrapped = None;
         self.succeed(document)
     }
 

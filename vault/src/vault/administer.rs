@@ -3,7 +3,7 @@
 //! Must never change a document without compare-and-set, nor use a new key before its keyring is durable.
 //! Tests: `tests/tests/rotation.rs`, `tests/tests/api.rs`.
 
-use super::{Caller, State, Vault, statements};
+use super::{Caller, Vault, statements};
 use crate::collections::{CollectionError, Collections};
 use crate::error::VaultError;
 use crate::keyring::{self, KeyringError, Unlocked};
@@ -17,6 +17,7 @@ use cordon_wire::{
     KeyState, ProblemCode, RotateRequest, RotateResponse, SealState, Status, StoreStatus,
 };
 use jiff::{SignedDuration, Timestamp};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 /// Name of the keyring's document in the store.
@@ -88,10 +89,10 @@ impl<S: Store> Vault<S> {
         Ok(KeyList { keys: self.key_infos(&keys) })
     }
 
-    /// Makes a new version of a data key or of the key-encryption key active. Writes use it at once; reads go on.
+    /// Makes a new version of a key active. Writes use it at once; reads go on.
     ///
     /// # Errors
-    /// [`ProblemCode::UnknownCollection`]; [`ProblemCode::Unsupported`] for index keys.
+    /// [`ProblemCode::UnknownCollection`]; [`ProblemCode::Conflict`] while an index rotation is not finished.
     pub async fn rotate(
         &self,
         caller: &Caller,
@@ -102,12 +103,14 @@ impl<S: Store> Vault<S> {
         let keys = self.keys()?;
         let now = self.clock.now();
         let collection = match (request.purpose, &request.collection) {
-            (KeyPurpose::Data, Some(name)) => Some(self.collection(Some(name))?),
+            (KeyPurpose::Data | KeyPurpose::Index, Some(name)) => Some(self.collection(Some(name))?),
             (KeyPurpose::Kek, None) => None,
-            (KeyPurpose::Index, _) => return Err(ProblemCode::Unsupported.into()),
-            (KeyPurpose::Data, None) | (KeyPurpose::Kek, Some(_)) => return Err(ProblemCode::BadField.into()),
+            (_, None) | (KeyPurpose::Kek, Some(_)) => return Err(ProblemCode::BadField.into()),
         };
         let next = match &collection {
+            Some(collection) if request.purpose == KeyPurpose::Index => {
+                keys.rotate_index(collection.number(), now)
+            }
             Some(collection) => keys.rotate_data(collection.number(), now),
             None => keys.rotate_kek(now),
         };
@@ -201,20 +204,16 @@ impl<S: Store> Vault<S> {
     }
 
     /// Makes a successor keyring durable, then current.
-    async fn install(&self, next: Unlocked) -> Result<(), VaultError> {
+    pub(super) async fn install(&self, next: Unlocked) -> Result<(), VaultError> {
         let bytes = next.to_bytes().map_err(|error| keyring_error(&error))?;
         let stored = self.store.document(KEYRING)?.ok_or(VaultError::Integrity("the keyring is gone"))?;
         self.store.put_document(KEYRING, Some(stored.version), bytes).await?;
-        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        match &mut *state {
-            State::Unsealed { keys, .. } => *keys = Arc::new(next),
-            // Sealed meanwhile: the keys just made are on disk and are opened with the next unseal.
-            State::Sealed(_) | State::Uninitialized => {}
-        }
+        self.epoch.fetch_max(next.epoch(), Ordering::AcqRel);
+        self.replace_keys(next);
         Ok(())
     }
 
-    /// A line that carries the store's sequence after a change of a document.
+    /// A line that carries the store's sequence and the keyring's epoch after a change of a document.
     pub(super) async fn anchor(
         &self,
         caller: &Caller,
@@ -222,14 +221,15 @@ impl<S: Store> Vault<S> {
         sequence: u64,
     ) -> Result<(), VaultError> {
         let event = caller.event(action, Outcome::Allowed).reason("durable").store_sequence(sequence);
-        self.note(event).await
+        let epoch = self.epoch.load(Ordering::Acquire);
+        self.note(if epoch > 0 { event.keyring_epoch(epoch) } else { event }).await
     }
 
     pub(super) fn change(&self, caller: &Caller, action: Action, permit: &Permit<Administer>) -> Event {
         caller.event(action, Outcome::Allowed).statements(statements(permit.statements()))
     }
 
-    async fn observed(
+    pub(super) async fn observed(
         &self,
         caller: &Caller,
         permit: &Permit<Observe>,
@@ -290,7 +290,7 @@ impl<S: Store> Vault<S> {
     }
 }
 
-const fn purpose_of(purpose: keyring::Purpose) -> KeyPurpose {
+pub(super) const fn purpose_of(purpose: keyring::Purpose) -> KeyPurpose {
     match purpose {
         keyring::Purpose::Kek => KeyPurpose::Kek,
         keyring::Purpose::Data => KeyPurpose::Data,
@@ -320,6 +320,15 @@ pub(super) fn keyring_error(error: &KeyringError) -> VaultError {
         KeyringError::UnknownCollection(_) => VaultError::Refused(ProblemCode::UnknownCollection),
         KeyringError::CollectionExists(_) => VaultError::Refused(ProblemCode::Conflict),
         KeyringError::Key(_) => VaultError::Randomness,
+        KeyringError::NoSuchKey => VaultError::Explained(ProblemCode::BadField, error.to_string()),
+        KeyringError::InUse => VaultError::Explained(
+            ProblemCode::Conflict,
+            "the key is active, destroyed already, or wraps other keys; rotate first".to_owned(),
+        ),
+        KeyringError::WindowOpen(version) => VaultError::Explained(
+            ProblemCode::Conflict,
+            format!("index key version {version} is still in use: run `cordon keys rewrap`, then destroy it"),
+        ),
         _other => VaultError::Integrity("the keyring"),
     }
 }

@@ -6,7 +6,7 @@
 use super::administer::{KEYRING, keyring_error};
 use super::{Caller, State, Vault, statements};
 use crate::error::VaultError;
-use crate::keyring::Unlocked;
+use crate::keyring::{KeyringError, Unlocked};
 use crate::keys::RootKey;
 use crate::seal::{self, SealConfig, SealDocument, SealError, Submitted, UnsealProgress};
 use crate::store::Store;
@@ -15,6 +15,7 @@ use cordon_card::Environment;
 use cordon_policy::{Administer, Observe, Permit};
 use cordon_wire::{InitRequest, InitResponse, ProblemCode, SealKind, SealState, SealStatus, ShareText};
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 /// A sealed vault: what it takes to unseal it, and the shares given so far. There is no key in it.
@@ -94,9 +95,22 @@ impl<S: Store> Vault<S> {
         self.note(line).await?;
         let Some(root) = self.submit(share)? else { return Ok(self.seal_status()) };
         let stored = self.store.document(KEYRING)?.ok_or(VaultError::Integrity("the keyring is gone"))?;
-        let keys = Unlocked::open(&stored.bytes, &root, self.environment, 0);
-        let keys = Arc::new(keys.map_err(|error| keyring_error(&error))?);
+        let keys = {
+            let seen = self.epoch.load(Ordering::Acquire);
+            Unlocked::open(&stored.bytes, &root, self.environment, seen)
+        };
+        let keys = match keys {
+            Ok(keys) => Arc::new(keys),
+            Err(error @ KeyringError::RolledBack { .. }) => {
+                // Told to the custodian, who can act on it, and to whoever reads the log.
+                self.note(caller.event(Action::Unseal, Outcome::Failed).reason("keyring-rolled-back"))
+                    .await?;
+                return Err(VaultError::Explained(ProblemCode::Conflict, error.to_string()));
+            }
+            Err(error) => return Err(keyring_error(&error)),
+        };
         drop(root);
+        self.epoch.fetch_max(keys.epoch(), Ordering::AcqRel);
         let document = self.seal_document()?;
         self.enter(State::Unsealed { keys, document: Box::new(document) });
         tracing::info!("unsealed");
@@ -182,7 +196,11 @@ impl<S: Store> Vault<S> {
     }
 
     fn enter(&self, next: State) {
-        *self.state.write().unwrap_or_else(PoisonError::into_inner) = next;
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        if let State::Unsealed { keys, .. } = &*state {
+            self.retire_view(Arc::downgrade(keys));
+        }
+        *state = next;
     }
 
     fn dev_file(&self) -> PathBuf {

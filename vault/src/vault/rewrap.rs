@@ -1,0 +1,397 @@
+//! Moving records to the active keys in the background, and destroying the keys that nothing needs any more.
+//!
+//! Must never lose a record another caller changed meanwhile (every write is compare-and-replace), nor destroy a key
+//! without proof that nothing needs it. Tests: `tests/tests/rewrap.rs`.
+
+use super::administer::{keyring_error, purpose_of};
+use super::{Caller, State, Vault};
+use crate::error::VaultError;
+use crate::keyring::{KeyState, Purpose, Unlocked};
+use crate::record::{self, Binding};
+use crate::rewrap::{Active, DOCUMENT, Job, Jobs};
+use crate::store::{CollectionId, Replacement, Row, Store};
+use cordon_audit::{Action, Event, Name, Outcome};
+use cordon_policy::{Administer, Observe, Permit};
+use cordon_wire::{
+    DestroyRequest, DestructionRecord, KeyPurpose, ProblemCode, RewrapList, RewrapRequest, RewrapStatus,
+    VersionNeed,
+};
+use std::sync::{Arc, PoisonError, Weak};
+use std::time::Duration;
+
+/// The runs and the version of their document.
+pub(super) struct Book {
+    jobs: Jobs,
+    version: Option<u64>,
+    /// Pages since the document was written: they are gone over again after a crash.
+    unwritten: u32,
+}
+
+impl Book {
+    pub(super) fn load<S: Store>(store: &S) -> Result<Book, VaultError> {
+        let Some(stored) = store.document(DOCUMENT)? else {
+            return Ok(Book { jobs: Jobs::default(), version: None, unwritten: 0 });
+        };
+        let jobs = Jobs::parse(&stored.bytes)
+            .map_err(|_json| VaultError::Integrity("the stored rewrap runs are not well formed"))?;
+        Ok(Book { jobs, version: Some(stored.version), unwritten: 0 })
+    }
+
+    async fn write<S: Store>(&mut self, store: &S) -> Result<u64, VaultError> {
+        let bytes = self.jobs.to_bytes();
+        let bytes = bytes.map_err(|_json| VaultError::Integrity("rewrap runs can't be written"))?;
+        let committed = store.put_document(DOCUMENT, self.version, bytes).await?;
+        self.version = Some(committed.value);
+        self.unwritten = 0;
+        Ok(committed.sequence)
+    }
+}
+
+impl<S: Store> Vault<S> {
+    /// Starts, paces, pauses or resumes the run of one collection.
+    ///
+    /// # Errors
+    /// [`ProblemCode::UnknownCollection`]; the vault is sealed; the audit line or the run can't be written.
+    pub async fn rewrap(
+        &self,
+        caller: &Caller,
+        permit: Permit<Administer>,
+        request: RewrapRequest,
+    ) -> Result<RewrapStatus, VaultError> {
+        let _one_change = self.changing.lock().await;
+        let keys = self.keys()?;
+        let collection = self.collection(Some(&request.collection))?;
+        let active = active(&keys, collection.number())?;
+        let what = if request.pause { "pause" } else { "run" };
+        let line = self.change(caller, Action::Rewrap, &permit).collection(&collection.name);
+        self.note(line.on(&Name::parse_or_withhold(what))).await?;
+        let CollectionId(number) = collection.number();
+        let mut book = self.rewraps.lock().await;
+        let now = self.clock.now();
+        let job = book.jobs.0.entry(number).or_insert_with(|| Job::new(active, request.rate_per_s, now));
+        if job.is_finished() && !request.pause {
+            *job = Job::new(active, request.rate_per_s, now);
+        }
+        job.rate_per_s = request.rate_per_s.max(1);
+        job.pause(request.pause);
+        book.write(&self.store).await?;
+        self.rewrap_status(&book, &keys, number).ok_or(VaultError::Integrity("a run is gone from the book"))
+    }
+
+    /// All runs.
+    ///
+    /// # Errors
+    /// The vault is sealed, or the audit line can't be written.
+    pub async fn list_rewraps(
+        &self,
+        caller: &Caller,
+        permit: Permit<Observe>,
+    ) -> Result<RewrapList, VaultError> {
+        let keys = self.keys()?;
+        self.observed(caller, &permit, "rewrap").await?;
+        let book = self.rewraps.lock().await;
+        let numbers = book.jobs.0.keys();
+        Ok(RewrapList {
+            runs: numbers.filter_map(|number| self.rewrap_status(&book, &keys, *number)).collect(),
+        })
+    }
+
+    fn rewrap_status(&self, book: &Book, keys: &Unlocked, number: u32) -> Option<RewrapStatus> {
+        let job = book.jobs.0.get(&number)?;
+        let collection = self.collections().name_of(number)?.clone();
+        let active = active(keys, CollectionId(number)).ok()?;
+        let older = keys
+            .list()
+            .into_iter()
+            .filter(|key| key.collection == Some(number))
+            .filter(|key| !matches!(key.state, KeyState::Active | KeyState::Destroyed))
+            .map(|key| VersionNeed {
+                purpose: purpose_of(key.purpose),
+                version: key.version,
+                records: job.needs(key.purpose, key.version),
+                safe_to_destroy: job.proven_needs(key.purpose, key.version, active) == Some(0),
+            })
+            .collect();
+        let [seen, total, moved, failed] = job.figures();
+        let (started, finished) = job.times();
+        Some(RewrapStatus {
+            collection,
+            state: job.state(),
+            rate_per_s: job.rate_per_s,
+            seen,
+            total,
+            moved,
+            failed,
+            started_at: started.to_string(),
+            finished_at: finished.map(|finished| finished.to_string()),
+            older,
+        })
+    }
+
+    /// Does one page of a run, and says how long to wait before the next. An error is logged and tried again.
+    pub async fn rewrap_step(&self) -> Duration {
+        match self.rewrap_page().await {
+            Ok(wait) => wait,
+            Err(error) => {
+                tracing::error!(%error, "rewrap");
+                AFTER_AN_ERROR
+            }
+        }
+    }
+
+    async fn rewrap_page(&self) -> Result<Duration, VaultError> {
+        // Sealed: the run goes on after the next unseal.
+        let Ok(keys) = self.keys() else { return Ok(IDLE) };
+        let begun = self.clock.monotonic();
+        let mut book = self.rewraps.lock().await;
+        let Some(number) = book.jobs.running() else { return Ok(IDLE) };
+        let collection = CollectionId(number);
+        let active = active(&keys, collection)?;
+        let Some(job) = book.jobs.0.get_mut(&number) else { return Ok(IDLE) };
+        job.follow(active);
+        if job.begins_proof() && self.older_views_exist() {
+            return Ok(WAIT_FOR_VIEWS);
+        }
+        // Reading is cheaper than moving: a counting pass may go faster than the rate.
+        let (page, rate) = if job.moves() {
+            (page_of(job.rate_per_s), job.rate_per_s)
+        } else {
+            (COUNTING_PAGE, job.rate_per_s.saturating_mul(COUNTING_FACTOR))
+        };
+        let rows = self.store.scan(collection, job.after(), page)?;
+        if rows.is_empty() {
+            job.end_pass(self.clock.now());
+            let ended = job.is_finished().then(|| job.figures());
+            let sequence = book.write(&self.store).await?;
+            if let Some([_seen, total, moved, failed]) = ended {
+                drop(book);
+                self.note(self.rewrap_ended(number, total, moved, failed).store_sequence(sequence)).await?;
+            }
+            return Ok(Duration::ZERO);
+        }
+        if job.moves() {
+            let (moved, failed) = self.move_rows(&keys, collection, active, &rows).await?;
+            job.moved(&rows, moved, failed);
+            self.metrics.gauges().rewrapped.inc_by(i64::try_from(moved).unwrap_or(i64::MAX));
+        } else {
+            let known: Vec<_> = keys.index_keys(collection).map(|key| key.version()).collect();
+            job.count(&rows, &known);
+        }
+        book.unwritten = book.unwritten.saturating_add(1);
+        if book.unwritten >= PAGES_PER_WRITE {
+            book.write(&self.store).await?;
+        }
+        let due = Duration::from_secs(u64::try_from(rows.len()).unwrap_or(0)) / rate.max(1);
+        Ok(due.saturating_sub(self.clock.monotonic().saturating_sub(begun)))
+    }
+
+    fn rewrap_ended(&self, number: u32, total: u64, moved: u64, failed: u64) -> Event {
+        tracing::info!(collection = number, records = total, moved, failed, "rewrap finished");
+        let outcome = if failed == 0 { Outcome::Allowed } else { Outcome::Failed };
+        let event = Event::new(Action::Rewrap, outcome).reason("finished").count(moved);
+        match self.collections().name_of(number) {
+            Some(name) => event.collection(name),
+            None => event,
+        }
+    }
+
+    /// Moves what needs it among `rows`. A row that another caller changes meanwhile stays for the next pass.
+    async fn move_rows(
+        &self,
+        keys: &Unlocked,
+        collection: CollectionId,
+        active: Active,
+        rows: &[Row],
+    ) -> Result<(u64, u64), VaultError> {
+        let mut changes = Vec::new();
+        let mut failed = 0_u64;
+        for row in rows {
+            match self.moved_row(keys, collection, active, row) {
+                Ok(Some(change)) => changes.push(change),
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::error!(%error, token = row.token.as_str(), "a stored record can't be moved");
+                    failed = failed.saturating_add(1);
+                }
+            }
+        }
+        if changes.is_empty() {
+            return Ok((0, failed));
+        }
+        let committed = self.store.replace(changes).await?;
+        let moved = committed.value.iter().filter(|won| **won).count();
+        Ok((u64::try_from(moved).unwrap_or(u64::MAX), failed))
+    }
+
+    fn moved_row(
+        &self,
+        keys: &Unlocked,
+        collection: CollectionId,
+        active: Active,
+        row: &Row,
+    ) -> Result<Option<Replacement>, record::ChangeError> {
+        let binding = Binding {
+            environment: self.environment,
+            collection,
+            token: &row.token,
+            card_id: row.card_id,
+            expires_at: row.expires_at,
+        };
+        let is_known = |version: u32| keys.index_keys(collection).any(|key| key.version() == version);
+        let gone = row.index.iter().map(|entry| entry.version).find(|version| !is_known(*version));
+        let add = match keys.active_index_key(collection) {
+            Some(key) if row.index.iter().all(|entry| entry.version != key.version()) => {
+                Some(record::reindex(keys, &binding, &row.sealed, key)?)
+            }
+            Some(_) | None => None,
+        };
+        let sealed = if row.sealed.key_version() == active.data {
+            row.sealed.clone()
+        } else {
+            record::rewrap(keys, &binding, &row.sealed)?
+        };
+        if add.is_none() && gone.is_none() && sealed == row.sealed {
+            return Ok(None);
+        }
+        Ok(Some(Replacement {
+            collection,
+            token: row.token.clone(),
+            expected: row.sealed.clone(),
+            sealed,
+            add_index: add,
+            drop_index_version: gone,
+        }))
+    }
+
+    /// Whether some request still works with a keyring from before the last change, and could write under its keys.
+    fn older_views_exist(&self) -> bool {
+        let mut views = self.older_views.lock().unwrap_or_else(PoisonError::into_inner);
+        views.retain(|view| view.strong_count() > 0);
+        !views.is_empty()
+    }
+
+    /// Remembers a keyring that is being replaced.
+    pub(super) fn retire_view(&self, view: Weak<Unlocked>) {
+        self.older_views.lock().unwrap_or_else(PoisonError::into_inner).push(view);
+    }
+
+    /// Destroys one key version that nothing needs.
+    ///
+    /// # Errors
+    /// [`ProblemCode::Conflict`] with the reason, if the key is in use or no finished run has proven that it is not;
+    /// [`ProblemCode::UnknownCollection`].
+    pub async fn destroy_key(
+        &self,
+        caller: &Caller,
+        permit: Permit<Administer>,
+        request: &DestroyRequest,
+    ) -> Result<DestructionRecord, VaultError> {
+        let _one_change = self.changing.lock().await;
+        let keys = self.keys()?;
+        let (purpose, collection) = match (request.purpose, &request.collection) {
+            (KeyPurpose::Kek, None) => (Purpose::Kek, None),
+            (KeyPurpose::Data, Some(name)) => (Purpose::Data, Some(self.collection(Some(name))?)),
+            (KeyPurpose::Index, Some(name)) => (Purpose::Index, Some(self.collection(Some(name))?)),
+            (KeyPurpose::Kek, Some(_)) | (_, None) => return Err(ProblemCode::BadField.into()),
+        };
+        let number = collection.as_ref().map(crate::collections::Collection::number);
+        let next = keys.destroy(purpose, number, request.version).map_err(|error| keyring_error(&error))?;
+        if let Some(number) = number {
+            self.prove_unneeded(&keys, number, purpose, request.version).await?;
+        }
+        let gone = next.list().into_iter().find(|key| {
+            let place = (key.purpose, key.collection.map(CollectionId), key.version);
+            place == (purpose, number, request.version)
+        });
+        let gone = gone.ok_or(VaultError::Integrity("a destroyed key is gone from the keyring"))?;
+        let mut line =
+            self.change(caller, Action::KeyDestroy, &permit).on(&Name::parse_or_withhold(gone.id.as_str()));
+        if let Some(collection) = &collection {
+            line = line.collection(&collection.name);
+        }
+        let receipt = self.record(line.keyring_epoch(next.epoch())).await?;
+        self.install(next).await?;
+        self.anchor(caller, Action::KeyDestroy, self.store.sequence()).await?;
+        Ok(DestructionRecord {
+            id: gone.id.as_str().to_owned(),
+            purpose: request.purpose,
+            collection: request.collection.clone(),
+            version: request.version,
+            commitment: gone.commitment_prefix,
+            created_at: gone.created.to_string(),
+            destroyed_at: self.clock.now().to_string(),
+            audit_index: receipt.index(),
+            checkpoint: self.checkpoint_over(receipt.index()).await,
+        })
+    }
+
+    async fn prove_unneeded(
+        &self,
+        keys: &Unlocked,
+        collection: CollectionId,
+        purpose: Purpose,
+        version: u32,
+    ) -> Result<(), VaultError> {
+        let active = active(keys, collection)?;
+        let CollectionId(number) = collection;
+        let book = self.rewraps.lock().await;
+        let proven = book.jobs.0.get(&number).and_then(|job| job.proven_needs(purpose, version, active));
+        let words = match proven {
+            Some(0) => return Ok(()),
+            Some(records) => format!("{records} records still need this key; see `cordon keys rewrap`"),
+            None => {
+                "no finished run has shown that nothing needs this key; run `cordon keys rewrap`".to_owned()
+            }
+        };
+        Err(VaultError::Explained(ProblemCode::Conflict, words))
+    }
+
+    /// A signed checkpoint that covers a line, or nothing if none is signed in time.
+    async fn checkpoint_over(&self, index: u64) -> Option<String> {
+        for _ in 0..CHECKPOINT_TRIES {
+            let checkpoint = self.audit.checkpoint();
+            if checkpoint.size() > index {
+                return Some(checkpoint.note().to_owned());
+            }
+            tokio::time::sleep(CHECKPOINT_PAUSE).await;
+        }
+        None
+    }
+
+    /// Puts a keyring in the place of the one before.
+    pub(super) fn replace_keys(&self, next: Unlocked) {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        match &mut *state {
+            State::Unsealed { keys, .. } => {
+                self.retire_view(Arc::downgrade(keys));
+                *keys = Arc::new(next);
+            }
+            // Sealed meanwhile: the keys just made are on disk and are opened with the next unseal.
+            State::Sealed(_) | State::Uninitialized => {}
+        }
+    }
+}
+
+fn active(keys: &Unlocked, collection: CollectionId) -> Result<Active, VaultError> {
+    let data = keys.active_data_key(collection).map(crate::keyring::DataKeyVersion::version);
+    let index = keys.active_index_key(collection).map(crate::keyring::IndexKeyVersion::version);
+    match (data, index) {
+        (Some(data), Some(index)) => Ok(Active { data, index }),
+        _ => Err(VaultError::Integrity("a collection has no active keys")),
+    }
+}
+
+/// Rows of one commit: a twentieth of a second's worth, so that a reader never waits for much.
+fn page_of(rate_per_s: u32) -> usize {
+    usize::try_from(rate_per_s / 20).unwrap_or(LARGEST_PAGE).clamp(1, LARGEST_PAGE)
+}
+
+const LARGEST_PAGE: usize = 256;
+const COUNTING_PAGE: usize = 512;
+const COUNTING_FACTOR: u32 = 8;
+const PAGES_PER_WRITE: u32 = 16;
+const IDLE: Duration = Duration::from_millis(200);
+const WAIT_FOR_VIEWS: Duration = Duration::from_millis(20);
+const AFTER_AN_ERROR: Duration = Duration::from_secs(1);
+const CHECKPOINT_TRIES: u32 = 60;
+const CHECKPOINT_PAUSE: Duration = Duration::from_millis(50);

@@ -1,4 +1,4 @@
-//! Keyrings, seals and shares from any bytes: no panic, what parses is written back the same, nothing forged
+//! Keyrings, seals, shares and rewrap runs from any bytes: no panic, what parses is written back the same, nothing forged
 //! opens.
 #![no_main]
 
@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 use cordon_card::Environment;
 use cordon_vault::keyring::{Document, Unlocked};
 use cordon_vault::keys::RootKey;
+use cordon_vault::rewrap::Jobs;
 use cordon_vault::seal::{SealDocument, ShareText};
 use libfuzzer_sys::fuzz_target;
 
@@ -25,6 +26,11 @@ fuzz_target!(|data: &[u8]| {
     if let Ok(seal) = SealDocument::parse(data, Environment::Dev) {
         let written = seal.to_bytes().expect("a seal can be written");
         assert!(SealDocument::parse(&written, Environment::Dev).is_ok());
+    }
+    if let Ok(jobs) = Jobs::parse(data) {
+        let written = jobs.to_bytes().expect("runs can be written");
+        let again = Jobs::parse(&written).expect("what was written is read");
+        assert_eq!(again.to_bytes().expect("runs can be written"), written);
     }
     if let Ok(text) = std::str::from_utf8(data)
         && let Ok(share) = ShareText::parse(text)

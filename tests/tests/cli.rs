@@ -74,6 +74,16 @@ async fn an_operator_initialises_unseals_rotates_and_verifies() -> Result<()> {
     let rotated = cli.json(&["keys", "rotate", "data", "--collection", "cards"], "").await?;
     assert!(rotated.to_string().contains("active"), "{rotated}");
     assert!(cli.json(&["keys", "list"], "").await?.to_string().contains("deactivated"));
+    let early = cli.run(&["keys", "destroy", "data", "--collection", "cards", "--version", "1"], "").await?;
+    assert_eq!(early.status.code(), Some(1), "no run has proven that nothing needs it");
+    let run = cli.json(&["keys", "rewrap", "--collection", "cards"], "").await?;
+    assert!(run.to_string().contains(r#""safe_to_destroy":true"#), "{run}");
+    let file = stack.dir().join("data-1.json");
+    let path = file.to_string_lossy();
+    let destroy = ["keys", "destroy", "data", "--collection", "cards", "--version", "1", "--record", &*path];
+    let record = cli.json(&destroy, "").await?;
+    assert_eq!(record, serde_json::from_slice::<serde_json::Value>(&std::fs::read(&file)?)?);
+    assert!(cli.json(&["keys", "list"], "").await?.to_string().contains("destroyed"));
     let client = stack.tokenizer("gateway-ingress")?;
     let answer = client.tokenize(&stack::cards()?, &cards::only(cards::bulk(1)?)).await?;
     let token = done(answer.items.into_iter().next().context("an item")?)?.token;

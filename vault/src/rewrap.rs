@@ -1,7 +1,8 @@
 //! Runs that move a collection's records to its active keys: where each stands, and what a count has proven.
 //!
 //! Must never call a key unneeded unless a whole pass, begun when nobody could still write under it, found no record
-//! that needs it. No I/O: `vault/rewrap.rs` reads and writes. Tests: below, `tests/tests/rewrap.rs`.
+//! that needs it. No I/O: `vault/rewrap.rs` reads and writes. Tests: below, `tests/tests/rewrap.rs`; fuzzed by
+//! `fuzz/fuzz_targets/keyring.rs`.
 //!
 //! A run goes over the rows in order of their tokens. Rows written behind its back carry the active keys, so one pass
 //! that finds nothing is proof for as long as the same keys are active.
@@ -359,5 +360,11 @@ mod tests {
         assert_eq!(jobs.running(), None);
         let again = Jobs::parse(&jobs.to_bytes().unwrap()).unwrap();
         assert_eq!(again.0[&4].state(), RewrapState::Paused);
+    }
+
+    #[test]
+    fn the_fuzzed_sample_is_a_run() {
+        let sample = include_bytes!("../../fuzz/corpus/keyring/stored-rewrap");
+        assert_eq!(Jobs::parse(sample).unwrap().running(), Some(7));
     }
 }

@@ -10,6 +10,7 @@ use cordon_tests::cards::{self, done};
 use cordon_tests::https;
 use cordon_tests::process::Daemon;
 use cordon_tests::stack::{self, Options, Stack};
+use cordon_wire::{DEFAULT_REWRAP_RATE, KeyPurpose, RewrapRequest, RewrapState, RotateRequest};
 use rustls::ClientConfig;
 use serde::Serialize;
 use std::io::Write;
@@ -131,6 +132,9 @@ impl Bench<'_> {
         self.measure("detokenize", 1.0, &[pid], &reveal)?;
         let paced = Target { rate: Some(MARK_DETOKENIZE), ..reveal.clone() };
         self.measure("detokenize, 20,000/s offered", 1.0, &[pid], &paced)?;
+        runtime.block_on(self.rewrap())?;
+        self.measure("same, while records are rewrapped", 1.0, &[pid], &paced)?;
+        runtime.block_on(self.pause_rewrap())?;
         let batch = Target { body: reveals(tokens, BATCH), ..reveal };
         self.measure("detokenize, batch of 100", to_f64(BATCH), &[pid], &batch)?;
         let paced = Target { rate: Some(MARK_DETOKENIZE_BATCH), ..batch };
@@ -183,6 +187,27 @@ impl Bench<'_> {
         Arc::new(move |_| tokenize_body(next.fetch_add(items, Ordering::Relaxed), items))
     }
 
+    /// Starts moving every record to a new data key, at the rate the CLI starts with.
+    async fn rewrap(&self) -> Result<()> {
+        let administrator = self.stack.administrator()?;
+        let collection = Some(stack::cards()?);
+        administrator.rotate(&RotateRequest { purpose: KeyPurpose::Data, collection }).await?;
+        administrator.rewrap(&rewrap_request(false)?).await?;
+        // Counting reads faster than moving writes: it ends within a minute or two of records.
+        while administrator.rewraps().await?.runs.iter().any(|run| run.state == RewrapState::Counting) {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        Ok(())
+    }
+
+    /// Ends it, and fails if it had nothing to do while it was measured.
+    async fn pause_rewrap(&self) -> Result<()> {
+        let run = self.stack.administrator()?.rewrap(&rewrap_request(true)?).await?;
+        anyhow::ensure!(run.state == RewrapState::Paused, "the run ended before it was measured: {run:?}");
+        anyhow::ensure!(run.moved > 0, "nothing was rewrapped while it was measured: {run:?}");
+        Ok(())
+    }
+
     /// Tokens of the first cards, as the vault gives them.
     async fn tokens(&self) -> Result<Vec<Token>> {
         let client = self.stack.tokenizer("gateway-ingress")?;
@@ -198,6 +223,10 @@ impl Bench<'_> {
         }
         Ok(tokens)
     }
+}
+
+fn rewrap_request(pause: bool) -> Result<RewrapRequest> {
+    Ok(RewrapRequest { collection: stack::cards()?, pause, rate_per_s: DEFAULT_REWRAP_RATE })
 }
 
 fn tokenize_body(first: u64, items: u64) -> Bytes {

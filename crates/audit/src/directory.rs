@@ -18,13 +18,18 @@ pub(crate) trait Medium: Send {
     fn write(&mut self, lines: &[u8]) -> io::Result<()>;
     /// Makes what was written durable (`fdatasync`).
     fn sync(&mut self) -> io::Result<()>;
-    /// Bytes in the current segment.
+    /// Bytes of lines in the current segment.
     fn length(&self) -> u64;
     /// Begins a new segment with line `first`.
     fn rotate(&mut self, first: u64) -> io::Result<()>;
-    /// Replaces the checkpoint, atomically and durably.
-    fn publish(&mut self, note: &str) -> io::Result<()>;
+    /// Ends the current segment after its last line.
+    fn end(&mut self) -> io::Result<()>;
+    /// What replaces the checkpoint, atomically and durably; for another thread.
+    fn publisher(&self) -> Publish;
 }
+
+/// Replaces the checkpoint by a note.
+pub(crate) type Publish = Box<dyn FnMut(&str) -> io::Result<()> + Send>;
 
 /// A locked log directory.
 #[derive(Debug)]
@@ -99,61 +104,18 @@ impl Directory {
         file.sync_all()
     }
 
-    /// Goes on with the last segment, or begins the first.
-    pub(crate) fn append_to(self, last: Option<&Segment>, first: u64) -> io::Result<Appending> {
-        match last {
-            Some(segment) => {
-                let segment = OpenOptions::new().append(true).open(&segment.path)?;
-                let length = segment.metadata()?.len();
-                Ok(Appending { directory: self, segment, length })
-            }
-            None => {
-                let segment = self.new_segment(first)?;
-                Ok(Appending { directory: self, segment, length: 0 })
-            }
-        }
-    }
-
-    fn new_segment(&self, first: u64) -> io::Result<File> {
+    /// Makes the segment that begins with line `first`.
+    pub(crate) fn new_segment(&self, first: u64) -> io::Result<(File, PathBuf)> {
         let path = self.path.join(segment::file_name(first));
-        let file = private().create_new(true).append(true).open(path)?;
+        let file = private().create_new(true).write(true).open(&path)?;
         file.sync_all()?;
         self.handle.sync_all()?;
-        Ok(file)
-    }
-}
-
-/// A log directory whose last segment is open for appending.
-#[derive(Debug)]
-pub(crate) struct Appending {
-    directory: Directory,
-    segment: File,
-    length: u64,
-}
-
-impl Medium for Appending {
-    fn write(&mut self, lines: &[u8]) -> io::Result<()> {
-        self.segment.write_all(lines)?;
-        self.length = self.length.saturating_add(u64::try_from(lines.len()).unwrap_or(u64::MAX));
-        Ok(())
+        Ok((file, path))
     }
 
-    fn sync(&mut self) -> io::Result<()> {
-        self.segment.sync_data()
-    }
-
-    fn length(&self) -> u64 {
-        self.length
-    }
-
-    fn rotate(&mut self, first: u64) -> io::Result<()> {
-        self.segment = self.directory.new_segment(first)?;
-        self.length = 0;
-        Ok(())
-    }
-
-    fn publish(&mut self, note: &str) -> io::Result<()> {
-        self.directory.replace(CHECKPOINT, note.as_bytes())
+    /// Replaces the checkpoint.
+    pub(crate) fn publish(&self, note: &str) -> io::Result<()> {
+        self.replace(CHECKPOINT, note.as_bytes())
     }
 }
 

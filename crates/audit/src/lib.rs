@@ -23,7 +23,7 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | `audit-<first index>.jsonl` | lines, the oldest segment first; each line ends in the running sum of all before it |
+//! | `audit-<first index>.jsonl` | lines, the oldest segment first; each line ends in the running sum of all before it; the segment being written may end in zeros written ahead |
 //! | `checkpoint` | the newest signed tree head (C2SP tlog-checkpoint) |
 //! | `signer.pk8` | the Ed25519 key that signs checkpoints |
 //! | `verifier.txt` | its public half, for [`verify()`] on another machine |
@@ -34,6 +34,7 @@
 //!
 //! Depends on: `cordon-card`. Used by: `vault`, `gateway`, `cli`.
 
+mod appending;
 mod chain;
 mod checkpoint;
 mod directory;
@@ -43,6 +44,7 @@ mod log;
 mod merkle;
 mod name;
 mod note;
+mod publisher;
 mod read;
 mod segment;
 mod verify;

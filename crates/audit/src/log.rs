@@ -12,6 +12,7 @@ use std::thread::JoinHandle;
 
 use tokio::sync::oneshot;
 
+use crate::appending::Appending;
 use crate::checkpoint::Checkpoint;
 use crate::directory::{Directory, Medium};
 use crate::event::Event;
@@ -113,7 +114,7 @@ impl Log {
         let signer = signer(&files, origin, created)?;
         let (walk, tail) = recover(directory, &found, signer.verifier(), created)?;
         let at = |source: io::Error| AuditError::Io { path: directory.to_owned(), source };
-        if let Some(last) = found.last().filter(|_| tail.torn > 0) {
+        if let Some(last) = found.last().filter(|_| tail.torn > 0 || tail.zeros > 0) {
             files.cut(last, tail.whole).map_err(at)?;
         }
         let checkpoint = Checkpoint::sign(&signer, &walk.tree);
@@ -127,7 +128,7 @@ impl Log {
             keyring_epoch: walk.epoch,
             created,
         };
-        let medium = files.append_to(found.last(), recovered.size).map_err(at)?;
+        let medium = Appending::start(files, found.last(), recovered.size).map_err(at)?;
         Ok((Log::start(medium, signer, walk, checkpoint, segment_limit)?, recovered))
     }
 
@@ -142,7 +143,8 @@ impl Log {
         let (queue, commands) = sync_channel(QUEUE_LINES);
         let verifier = signer.verifier().clone();
         let shared = Arc::new(Shared::new(walk.tree.size(), checkpoint));
-        let writer = Writer::new(medium, signer, walk, Arc::clone(&shared), segment_limit);
+        let writer = Writer::new(medium, signer, walk, Arc::clone(&shared), segment_limit)
+            .map_err(AuditError::Thread)?;
         let thread = std::thread::Builder::new()
             .name("cordon-audit".to_owned())
             .spawn(move || writer.run(&commands))

@@ -3,7 +3,7 @@
 //! It must never read a line of unbounded length. Tests: `walk.rs`, `tests/log.rs`.
 
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 /// One segment file.
@@ -12,6 +12,27 @@ pub(crate) struct Segment {
     /// Index of its first line, as its name says.
     pub(crate) first: u64,
     pub(crate) path: PathBuf,
+}
+
+impl Segment {
+    /// How many bytes come after the first `whole` ones: up to the last that is not zero, and the zeros behind it.
+    pub(crate) fn after(&self, whole: u64) -> io::Result<(u64, u64)> {
+        let mut file = File::open(&self.path)?;
+        file.seek(SeekFrom::Start(whole))?;
+        let mut buffer = vec![0; BUFFER];
+        let (mut length, mut torn) = (0_u64, 0_u64);
+        loop {
+            let read = file.read(&mut buffer)?;
+            if read == 0 {
+                return Ok((torn, length.saturating_sub(torn)));
+            }
+            let bytes = buffer.get(..read).unwrap_or_default();
+            if let Some(last) = bytes.iter().rposition(|byte| *byte != 0) {
+                torn = length.saturating_add(u64::try_from(last).unwrap_or(u64::MAX)).saturating_add(1);
+            }
+            length = length.saturating_add(u64::try_from(read).unwrap_or(u64::MAX));
+        }
+    }
 }
 
 /// The segments of a log, the oldest first.

@@ -72,8 +72,10 @@ pub(crate) type Each<'a> = dyn FnMut(&[u8], &Walk) -> Result<(), Flaw> + 'a;
 pub(crate) struct Tail {
     /// Bytes of whole lines in the last segment.
     pub(crate) whole: u64,
-    /// Bytes after them.
+    /// Bytes after them that never became a line.
     pub(crate) torn: u64,
+    /// Zeros after that, which were written ahead of lines.
+    pub(crate) zeros: u64,
 }
 
 /// Why a pass ended early.
@@ -108,8 +110,8 @@ pub(crate) fn over(segments: &[Segment], each: &mut Each<'_>) -> Result<(Walk, T
             }
         };
         let whole = lines.consumed();
-        let length = if torn { std::fs::metadata(&segment.path).map_err(io_stop)?.len() } else { whole };
-        tail = Tail { whole, torn: length.saturating_sub(whole) };
+        let (torn, zeros) = if torn { segment.after(whole).map_err(io_stop)? } else { (0, 0) };
+        tail = Tail { whole, torn, zeros };
     }
     Ok((walk, tail))
 }

@@ -17,6 +17,7 @@ use crate::directory::Medium;
 use crate::log::Receipt;
 use crate::merkle::TreeHash;
 use crate::note::Signer;
+use crate::publisher::Publisher;
 use crate::walk::Walk;
 
 /// Who waits for a line to be durable. Dropping it unanswered tells them that it is not.
@@ -80,11 +81,11 @@ impl Shared {
 /// The one thread that writes.
 pub(crate) struct Writer<M> {
     medium: M,
-    signer: Signer,
+    publisher: Publisher,
     walk: Walk,
     shared: Arc<Shared>,
     segment_limit: u64,
-    /// When the last checkpoint was published, and how many lines it covers.
+    /// When the last checkpoint was ordered, and how many lines it covers.
     published: Instant,
     signed: u64,
     /// Whether [`Command::Close`] was taken from the queue.
@@ -101,11 +102,12 @@ impl<M: Medium> Writer<M> {
         walk: Walk,
         shared: Arc<Shared>,
         segment_limit: u64,
-    ) -> Writer<M> {
+    ) -> io::Result<Writer<M>> {
         let signed = walk.tree.size();
-        Writer {
+        let publisher = Publisher::start(signer, medium.publisher(), Arc::clone(&shared))?;
+        Ok(Writer {
             medium,
-            signer,
+            publisher,
             walk,
             shared,
             segment_limit,
@@ -114,12 +116,12 @@ impl<M: Medium> Writer<M> {
             closing: false,
             group: Vec::with_capacity(GROUP_BYTES),
             waiting: Vec::new(),
-        }
+        })
     }
 
     /// Serves the queue until it is closed or all handles are gone. The error is the one that poisoned the log.
     pub(crate) fn run(mut self, queue: &Receiver<Command>) -> io::Result<()> {
-        let ended = self.serve(queue);
+        let ended = self.serve(queue).and_then(|()| self.end());
         if ended.is_err() {
             self.shared.poisoned.store(true, Ordering::Release);
             self.waiting.clear();
@@ -138,12 +140,12 @@ impl<M: Medium> Writer<M> {
                     self.publish()?;
                     continue;
                 }
-                Err(RecvTimeoutError::Disconnected) => return self.publish(),
+                Err(RecvTimeoutError::Disconnected) => return Ok(()),
             };
             self.gather(first, queue);
             self.commit()?;
             if self.closing {
-                return self.publish();
+                return Ok(());
             }
             if self.published.elapsed() >= CHECKPOINT_EVERY {
                 self.publish()?;
@@ -213,17 +215,19 @@ impl<M: Medium> Writer<M> {
         self.signed == self.walk.tree.size()
     }
 
+    /// Has the lines so far signed, unless the checkpoint before is still being written: then they are soon after.
     fn publish(&mut self) -> io::Result<()> {
         self.published = Instant::now();
-        if self.is_signed() {
-            return Ok(());
+        if !self.is_signed() && self.publisher.order(&self.walk.tree)? {
+            self.signed = self.walk.tree.size();
         }
-        let checkpoint = Checkpoint::sign(&self.signer, &self.walk.tree);
-        self.medium.publish(checkpoint.note())?;
-        self.signed = checkpoint.size();
-        self.shared.checkpoints.fetch_add(1, Ordering::Relaxed);
-        *self.shared.checkpoint.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(checkpoint);
         Ok(())
+    }
+
+    /// Signs the last lines and leaves the segment without zeros.
+    fn end(&mut self) -> io::Result<()> {
+        self.publisher.finish(&self.walk.tree)?;
+        self.medium.end()
     }
 }
 

@@ -3,8 +3,8 @@
 //! Must never let a change be read before its journal entry was synced, and never rely on a sync in the
 //! background. Tests: `vault/tests/store_suite` (conformance, durability, recovery).
 //!
-//! A commit is one journal batch and one `fsync` (`PersistMode::SyncAll`); fjall applies it to memory only
-//! after that. The directory is locked against a second process by fjall (an advisory lock on its file
+//! A commit is one journal batch and one `fdatasync` (`PersistMode::SyncData`: the data and what is needed to read it
+//! back); fjall applies it to memory only after that. The directory is locked against a second process by fjall (an advisory lock on its file
 //! `lock`). Fjall accepts a journal that lost its tail, so the commit marks and the audit log's anchor decide
 //! whether a directory is whole (see [`Embedded::start`]).
 
@@ -15,6 +15,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use fjall::config::CompressionPolicy;
@@ -23,6 +24,9 @@ use fjall::{
     PersistMode, Readable,
 };
 
+mod journal;
+
+use self::journal::{Journal, Torn, bytes};
 use super::StoreError;
 use super::embedded::{Change, Embedded, Engine, Pair, check_anchor};
 use super::rows::KeyRange;
@@ -75,6 +79,8 @@ impl Embedded<Fjall> {
 
 /// The engine behind [`FjallStore`].
 pub struct Fjall {
+    // Dropped first: its thread ends before the directory's lock does.
+    journal: Mutex<Journal>,
     database: Database,
     keyspace: Keyspace,
     syncs: AtomicU64,
@@ -89,21 +95,22 @@ impl Fjall {
                 "its creation was cut short, or the engine's version marker is gone",
             ));
         }
+        let created = !dir.join("version").exists();
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(dir)
             .map_err(|error| StoreError::from_io(during, error))?;
-        // Damaged metadata makes fjall panic; where it holds a lock then, its destructors panic too and the
-        // process aborts, which nothing here can prevent.
-        let (database, keyspace) = std::panic::catch_unwind(AssertUnwindSafe(|| open_database(dir, options)))
-            .map_err(|_panic| StoreError::Corrupt("the engine could not make sense of its files"))?
-            .map_err(|error| sort_error(during, error))?;
+        let (database, keyspace) = match open_database(dir, options) {
+            Err(StoreError::Corrupt(_)) => open_without_torn_commit(dir, options)?,
+            opened => opened?,
+        };
+        let journal = Journal::start(dir, created).map_err(|error| StoreError::from_io(during, error))?;
         // Fjall syncs its files and their directories, but not every parent that got a new entry.
         for created in [Some(dir.join("keyspaces").as_path()), Some(dir), dir.parent()] {
             sync_directory(created).map_err(|error| StoreError::from_io(during, error))?;
         }
-        Ok(Self { database, keyspace, syncs: AtomicU64::new(0) })
+        Ok(Self { journal: Mutex::new(journal), database, keyspace, syncs: AtomicU64::new(0) })
     }
 }
 
@@ -145,16 +152,19 @@ impl Engine for Fjall {
 
     fn commit(&self, changes: Vec<Change>) -> Result<(), StoreError> {
         self.wait_for_tables()?;
+        let mut journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
         let mut batch = OwnedWriteBatch::with_capacity(self.database.clone(), changes.len())
-            .durability(Some(PersistMode::SyncAll));
-        for change in changes {
-            match change.value {
-                Some(value) => batch.insert(&self.keyspace, change.key, value),
-                None => batch.remove(&self.keyspace, change.key),
-            }
-        }
+            .durability(Some(PersistMode::SyncData));
         self.syncs.fetch_add(1, Ordering::Relaxed);
-        batch.commit().map_err(|error| sort_error("writing", error))
+        journal.around(bytes(&changes), || {
+            for change in changes {
+                match change.value {
+                    Some(value) => batch.insert(&self.keyspace, change.key, value),
+                    None => batch.remove(&self.keyspace, change.key),
+                }
+            }
+            batch.commit().map_err(|error| sort_error("writing", error))
+        })
     }
 
     fn syncs(&self) -> u64 {
@@ -186,7 +196,29 @@ const SMALLEST_JOURNAL: u64 = 64 << 20;
 /// The smallest table buffer that makes sense.
 const SMALLEST_MEMTABLE: u64 = 1 << 20;
 
-fn open_database(dir: &Path, options: &FjallOptions) -> fjall::Result<(Database, Keyspace)> {
+/// Damaged files can make fjall panic; where it holds a lock then, its destructors panic too and the process aborts, which
+/// nothing here can prevent.
+fn open_database(dir: &Path, options: &FjallOptions) -> Result<(Database, Keyspace), StoreError> {
+    std::panic::catch_unwind(AssertUnwindSafe(|| try_open(dir, options)))
+        .map_err(|_panic| StoreError::Corrupt("the engine could not make sense of its files"))?
+        .map_err(|error| sort_error("opening the directory", error))
+}
+
+/// Opens a directory whose last commit was cut by a power failure. Any other is left as it was.
+fn open_without_torn_commit(dir: &Path, options: &FjallOptions) -> Result<(Database, Keyspace), StoreError> {
+    let failed = |error| StoreError::from_io("opening the directory", error);
+    let damaged = StoreError::Corrupt("a checksum or length in the engine's journal");
+    let torn = Torn::cut(dir).map_err(failed)?.ok_or(damaged)?;
+    match open_database(dir, options) {
+        Ok(opened) => Ok(opened),
+        Err(error) => {
+            torn.restore().map_err(failed)?;
+            Err(error)
+        }
+    }
+}
+
+fn try_open(dir: &Path, options: &FjallOptions) -> fjall::Result<(Database, Keyspace)> {
     let database = Database::builder(dir)
         .cache_size(options.cache_bytes)
         .max_journaling_size(options.memtable_bytes.saturating_mul(4).max(SMALLEST_JOURNAL))

@@ -118,6 +118,42 @@ fn what_follows_the_last_acknowledged_commit_does_no_harm() {
     }
 }
 
+/// Pages of one commit may reach the disk in any order, and the others be the zeros that stood there.
+#[test]
+fn a_commit_with_a_hole_that_was_never_acknowledged_does_no_harm() {
+    let image = image();
+    let last = image.ends.len() - 1;
+    let (begin, end) = (image.ends[last - 1], image.ends[last]);
+    for (from, to) in [
+        (begin + 40, end - 40),
+        (begin, begin + 60),
+        (begin + 60, end),
+        (end - 60, end),
+        (begin + 90, begin + 91),
+    ] {
+        let mut journal = image.journal.clone();
+        journal[from..to].fill(0);
+        journal.extend_from_slice(&[0; 4096]);
+        let dir = image.with_journals(&[("0.jnl", &journal)]);
+        let store = FjallStore::open(dir.path(), Some(COMMITS - 1)).unwrap();
+        assert_eq!((store.sequence(), cards_in(&store)), (COMMITS - 1, COMMITS - 1), "{from} to {to}");
+        drop(store);
+        let acknowledged = FjallStore::open(dir.path(), Some(COMMITS));
+        assert!(matches!(acknowledged, Err(StoreError::Behind { .. })), "{acknowledged:?}");
+    }
+}
+
+#[test]
+fn damage_before_the_last_commit_is_refused_and_changes_nothing() {
+    let image = image();
+    let mut journal = image.journal.clone();
+    journal[image.ends[7] - 60] ^= 0x41;
+    let dir = image.with_journals(&[("0.jnl", &journal)]);
+    let refused = FjallStore::open(dir.path(), None);
+    assert!(matches!(refused, Err(StoreError::Corrupt(_))), "{refused:?}");
+    assert_eq!(fs::read(dir.path().join("0.jnl")).unwrap(), journal);
+}
+
 #[test]
 fn a_flipped_byte_in_the_journal_is_never_silent() {
     let image = image();

@@ -107,6 +107,62 @@ fn a_segment_that_was_begun_and_not_written_is_gone_on_with() {
     assert_eq!(log.append_blocking(event()).unwrap().index(), 3);
 }
 
+/// Lines until zeros are written ahead of them, and a segment's length.
+fn fill_until_zeros(directory: &Path, log: &Log) -> u64 {
+    let path = verify::list(directory).unwrap().last().unwrap().path.clone();
+    let mut lines = 0;
+    let ids = || (0..200_u128).map(|number| cordon_card::CardId::from_bytes(number.to_be_bytes()));
+    while fs::read(&path).unwrap().last() != Some(&0) {
+        log.append_blocking(event().cards(ids())).unwrap();
+        lines += 1;
+        assert!(lines < 10_000, "no zeros are written ahead");
+    }
+    lines
+}
+
+#[test]
+fn zeros_written_ahead_are_no_torn_line_and_are_gone_after_closing() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (log, _) = Log::open(scratch.path(), "cordon.test/vault").unwrap();
+    let lines = fill_until_zeros(scratch.path(), &log);
+    let copy = tempfile::tempdir().unwrap();
+    // What a power cut would leave: the zeros, and the checkpoint of some earlier moment.
+    for entry in fs::read_dir(scratch.path()).unwrap().map(Result::unwrap) {
+        fs::copy(entry.path(), copy.path().join(entry.file_name())).unwrap();
+    }
+    let found = verify::verify(copy.path(), &verifier(copy.path()), None).unwrap();
+    assert_eq!((found.lines, found.torn_bytes), (lines, 0));
+    assert_eq!(crate::read(copy.path()).unwrap().map(Result::unwrap).count() as u64, lines);
+    let (reopened, recovered) = Log::open(copy.path(), "cordon.test/vault").unwrap();
+    assert_eq!((recovered.size, recovered.torn_bytes), (lines, 0));
+    assert_eq!(reopened.append_blocking(event()).unwrap().index(), lines);
+    reopened.close().unwrap();
+    log.close().unwrap();
+    for directory in [scratch.path(), copy.path()] {
+        let bytes = fs::read(&verify::list(directory).unwrap()[0].path).unwrap();
+        assert_eq!((bytes.last(), bytes.contains(&0)), (Some(&b'\n'), false));
+    }
+}
+
+#[test]
+fn a_page_that_never_reached_the_disk_ends_the_log_before_it_and_what_follows_is_cut() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (log, _) = Log::open(scratch.path(), "cordon.test/vault").unwrap();
+    let lines = fill_until_zeros(scratch.path(), &log);
+    log.close().unwrap();
+    let path = verify::list(scratch.path()).unwrap()[0].path.clone();
+    let mut bytes = fs::read(&path).unwrap();
+    let whole = bytes.len() as u64;
+    bytes.extend_from_slice(&[0; 4096]);
+    bytes.extend_from_slice(b"{\"index\":");
+    bytes.extend_from_slice(&[0; 4096]);
+    fs::write(&path, &bytes).unwrap();
+    let (log, recovered) = Log::open(scratch.path(), "cordon.test/vault").unwrap();
+    assert_eq!((recovered.size, recovered.torn_bytes), (lines, 4096 + 9));
+    assert_eq!(fs::metadata(&path).unwrap().len(), whole);
+    log.close().unwrap();
+}
+
 #[test]
 fn the_newest_checkpoint_is_signed_within_its_period_without_further_events() {
     let scratch = tempfile::tempdir().unwrap();

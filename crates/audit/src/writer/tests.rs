@@ -6,6 +6,7 @@ use std::sync::mpsc::{self, Sender};
 use std::task::{Context, Poll, Waker};
 
 use super::*;
+use crate::directory::Publish;
 use crate::event::{Action, Event, Outcome};
 use crate::log::{AuditError, Log};
 use crate::name::Name;
@@ -57,8 +58,15 @@ impl Medium for Disk {
         Ok(())
     }
 
-    fn publish(&mut self, _: &str) -> io::Result<()> {
-        if self.0.lock().unwrap().fail_publish { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+    fn end(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn publisher(&self) -> Publish {
+        let disk = self.clone();
+        Box::new(move |_| {
+            if disk.0.lock().unwrap().fail_publish { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+        })
     }
 }
 
@@ -178,6 +186,18 @@ fn a_checkpoint_that_cannot_be_written_ends_the_log() {
     disk.0.lock().unwrap().fail_publish = true;
     log.append_blocking(event()).unwrap();
     assert!(matches!(log.close(), Err(AuditError::Poisoned)));
+}
+
+#[test]
+fn a_checkpoint_that_cannot_be_written_refuses_later_lines() {
+    let (disk, log) = start();
+    disk.0.lock().unwrap().fail_publish = true;
+    let deadline = Instant::now() + CHECKPOINT_EVERY * 30;
+    while log.append_blocking(event()).is_ok() {
+        assert!(Instant::now() < deadline, "lines are still taken");
+        std::thread::yield_now();
+    }
+    assert!(log.statistics().poisoned);
 }
 
 #[test]

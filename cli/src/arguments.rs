@@ -5,7 +5,7 @@
 use crate::configuration::Settings;
 use crate::exit::{Failure, Verdict};
 use crate::output::Console;
-use crate::{audit, cert, collection, custody, dev, keys, policy, sample, status, token};
+use crate::{audit, backup, cert, collection, custody, dev, import, keys, policy, sample, status, token};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use serde::Serialize;
@@ -47,6 +47,11 @@ enum Command {
     /// Inspect and delete tokens
     #[command(subcommand)]
     Token(token::Tokens),
+    /// Turn the cards of a file into tokens
+    Import(import::Import),
+    /// Take and verify backups of the vault
+    #[command(subcommand)]
+    Backup(backup::Backups),
     /// Check a policy bundle and explain its decisions
     #[command(subcommand)]
     Policy(policy::Policies),
@@ -93,6 +98,8 @@ impl Arguments {
             Command::Collection(collections) => collections.run(&settings),
             Command::Keys(keys) => keys.run(&settings),
             Command::Token(tokens) => tokens.run(&settings),
+            Command::Import(import) => import.run(&settings),
+            Command::Backup(backups) => backups.run(&settings),
             Command::Policy(policies) => policies.run(&settings),
             Command::Cert(certificates) => certificates.run(&settings),
             Command::Audit(audits) => audits.run(&settings),

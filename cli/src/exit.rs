@@ -76,6 +76,11 @@ impl Failure {
         self
     }
 
+    /// Whether it says what to do about it.
+    pub(crate) const fn has_advice(&self) -> bool {
+        self.next.is_some()
+    }
+
     /// A file or directory that could not be used.
     pub(crate) fn file(path: &std::path::Path, error: &io::Error) -> Self {
         Self::refused("file", format!("{}: {error}", path.display()))
@@ -142,6 +147,7 @@ impl From<ClientError> for Failure {
             ClientError::TimedOut => {
                 Self::refused("timed-out", error.to_string()).next("look at the vault's log and its load; try again")
             }
+            ClientError::Local(error) => Self::refused("output", error.to_string()),
             other => Self::refused("malformed", other.to_string()),
         }
     }

@@ -8,12 +8,14 @@
 
 mod arguments;
 mod audit;
+mod backup;
 mod cert;
 mod collection;
 mod configuration;
 mod custody;
 mod dev;
 mod exit;
+mod import;
 mod keys;
 mod layout;
 mod output;

@@ -28,7 +28,7 @@ mod transcripts {
         String::from_utf8(output.stderr.clone()).unwrap()
     }
 
-    const COMMANDS: [&[&str]; 17] = [
+    const COMMANDS: [&[&str]; 20] = [
         &["dev"],
         &["init"],
         &["unseal"],
@@ -40,6 +40,9 @@ mod transcripts {
         &["keys", "rotate"],
         &["token", "inspect"],
         &["token", "delete"],
+        &["import"],
+        &["backup", "create"],
+        &["backup", "verify"],
         &["policy", "check"],
         &["policy", "explain"],
         &["cert", "issue"],

@@ -36,6 +36,9 @@ pub enum ClientError {
     /// An answer this client does not understand.
     #[error("the vault's answer is not understood; are the versions the same?")]
     Malformed,
+    /// What was sent can't be taken here: a disk, a closed pipe.
+    #[error("what the vault sends can't be written: {0}")]
+    Local(#[source] std::io::Error),
     /// Certificates, keys or names that can't be used.
     #[error("client configuration: {0}")]
     Configuration(String),
@@ -230,6 +233,15 @@ impl Administrator {
     /// [`ClientError`].
     pub async fn destroy_key(&self, request: &DestroyRequest) -> Result<DestructionRecord, ClientError> {
         self.0.post("/v1/keys/destroy", request).await
+    }
+
+    /// `POST /v1/backup`: an encrypted stream, handed to `take` as it comes. Gives its length. What `take` got is whole
+    /// only if this gives one.
+    ///
+    /// # Errors
+    /// [`ClientError`]; [`ClientError::Local`] if `take` fails.
+    pub async fn backup(&self, take: impl FnMut(&[u8]) -> std::io::Result<()>) -> Result<u64, ClientError> {
+        self.0.download("/v1/backup", &serde_json::Map::new(), take).await
     }
 
     /// `GET /v1/audit`: raw lines from index `from`, at most `limit`.

@@ -291,6 +291,9 @@ pub struct Status {
     pub hardening: Vec<HardeningItem>,
     /// Digest of the loaded policy bundle.
     pub policy_digest: String,
+    /// When the last backup since start was taken (RFC 3339, UTC).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_backup: Option<String>,
     /// What an operator should look at, in words.
     pub warnings: Vec<String>,
 }

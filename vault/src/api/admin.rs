@@ -1,7 +1,7 @@
 //! The administration listener: seal, collections, keys, status, audit pages.
 //! Must never serve a data call. Tests: `tests/tests/api.rs`, `tests/tests/identity.rs`.
 
-use super::{Call, Refused, answer, read_json, refuse, take_leave};
+use super::{Call, Refused, answer, read_json, refuse, stream, take_leave};
 use crate::store::Store;
 use crate::vault::Vault;
 use cordon_audit::Action;
@@ -74,6 +74,7 @@ async fn change<S: Store>(
         "/v1/keys/rotate" => Action::KeyRotate,
         "/v1/keys/rewrap" => Action::Rewrap,
         "/v1/keys/destroy" => Action::KeyDestroy,
+        "/v1/backup" => Action::Backup,
         _other => return Err(Refused::new(Action::Authenticate, ProblemCode::UnknownRoute)),
     };
     let permit = call.decide::<Administer>(action, |ask| ask)?;
@@ -89,6 +90,7 @@ async fn change<S: Store>(
             answer(&vault.unseal(caller, permit, request.share).await.map_err(failed)?, caller)
         }
         "/v1/seal/seal" => answer(&vault.seal(caller, permit).await.map_err(failed)?, caller),
+        "/v1/backup" => stream(vault.backup(caller, permit).await.map_err(failed)?, caller),
         "/v1/collections" => {
             let request: CreateCollection = read_json(body, MAX_ADMIN_BODY).await.map_err(refused)?;
             answer(&vault.create_collection(caller, permit, request).await.map_err(failed)?, caller)

@@ -28,7 +28,7 @@ mod transcripts {
         String::from_utf8(output.stderr.clone()).unwrap()
     }
 
-    const COMMANDS: [&[&str]; 17] = [
+    const COMMANDS: [&[&str]; 21] = [
         &["dev"],
         &["init"],
         &["unseal"],
@@ -38,6 +38,10 @@ mod transcripts {
         &["collection", "list"],
         &["keys", "list"],
         &["keys", "rotate"],
+        &["keys", "destroy"],
+        &["approvals"],
+        &["approvals", "approve"],
+        &["approvals", "reject"],
         &["token", "inspect"],
         &["token", "delete"],
         &["policy", "check"],
@@ -58,6 +62,7 @@ mod transcripts {
             "init",
             "unseal",
             "seal",
+            "approvals",
             "status",
             "collection",
             "keys",
@@ -73,6 +78,7 @@ mod transcripts {
             "  0   done",
             "  1   refused",
             "  2   the command line",
+            "  75  two custodians",
             "  78  the configuration",
         ] {
             assert!(text.contains(line), "{line}: {text}");

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use cordon_card::CollectionName;
 use cordon_client::{Administrator, Endpoint, Revealer, Tokenizer};
 use cordon_wire::{
-    CreateCollection, InitRequest, SealKind, SealState, ShareText, TokenProfile, UnsealRequest,
+    CreateCollection, InitRequest, Operation, SealKind, SealState, ShareText, TokenProfile, UnsealRequest,
 };
 use http::Request;
 use http_body_util::Full;
@@ -79,6 +79,22 @@ pub struct Stack {
     options: Options,
 }
 
+/// Services of the bundle, each with a certificate.
+const SERVICES: [&str; 12] = [
+    "gateway-ingress",
+    "gateway-egress",
+    "signup",
+    "billing",
+    "operator",
+    "monitor",
+    "renewals",
+    "custodian-1",
+    "custodian-2",
+    "custodian-3",
+    "custodian-4",
+    "custodian-5",
+];
+
 /// The one collection that the stack makes.
 ///
 /// # Errors
@@ -111,9 +127,7 @@ impl Stack {
         let processor_identity = authority.server("processor.cordon.test")?;
         let signup = Stub::start(None, Arc::clone(&options.signup)).await?;
         let processor = Stub::start(Some(&processor_identity), Arc::clone(&options.processor)).await?;
-        for service in
-            ["gateway-ingress", "gateway-egress", "signup", "billing", "operator", "monitor", "renewals"]
-        {
+        for service in SERVICES {
             authority.client(service)?;
         }
         authority.server("vault.cordon.test")?;
@@ -210,7 +224,27 @@ impl Stack {
     /// # Errors
     /// A certificate can't be read.
     pub fn administrator(&self) -> Result<Administrator> {
-        Ok(Administrator::new(self.endpoint("operator", "admin")?))
+        self.administrator_as("operator")
+    }
+
+    /// Administration as `service`: a custodian, or one who may not.
+    ///
+    /// # Errors
+    /// A certificate can't be read.
+    pub fn administrator_as(&self, service: &str) -> Result<Administrator> {
+        Ok(Administrator::new(self.endpoint(service, "admin")?))
+    }
+
+    /// Asks for an operation and has two custodians approve it.
+    ///
+    /// # Errors
+    /// The vault refuses.
+    pub async fn approve(&self, operation: &Operation) -> Result<()> {
+        let id = self.administrator()?.request_approval(operation).await?.id;
+        for custodian in ["custodian-1", "custodian-2"] {
+            self.administrator_as(custodian)?.approve(&id).await?;
+        }
+        Ok(())
     }
 
     /// Data calls without reveal, as `service`.

@@ -22,11 +22,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 mod administer;
+mod approve;
 mod ceremony;
 mod detokenize;
 mod rewrap;
 mod select;
 mod tokenize;
+
+pub use approve::Answer;
 
 /// A vault over some store.
 pub struct Vault<S> {

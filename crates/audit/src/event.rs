@@ -53,6 +53,14 @@ pub enum Action {
     Seal,
     /// The custodians' shares were made anew.
     Rekey,
+    /// Somebody asked custodians to approve an operation.
+    ApprovalRequest,
+    /// A custodian approved an operation.
+    ApprovalGrant,
+    /// A custodian refused an operation.
+    ApprovalReject,
+    /// An approval was used up.
+    ApprovalUse,
     /// A collection was created (10.2.1.7).
     CollectionCreate,
     /// A collection's settings were changed.

@@ -13,10 +13,11 @@ pub use endpoint::Endpoint;
 
 use cordon_card::CollectionName;
 use cordon_wire::{
-    AuditPage, Collection, CollectionList, CreateCollection, DeleteRequest, Deleted, DestroyRequest,
-    DestructionRecord, DetokenizeRequest, InitRequest, InitResponse, InspectRequest, Inspected, Items,
-    KeyList, LookupRequest, LookupResult, Problem, Revealed, RewrapList, RewrapRequest, RewrapStatus,
-    RotateRequest, RotateResponse, SealStatus, Status, TokenizeRequest, Tokenized, UnsealRequest,
+    Approval, ApprovalList, ApprovalRequest, AuditPage, Collection, CollectionList, CreateCollection,
+    DeleteRequest, Deleted, DestroyRequest, DestructionRecord, DetokenizeRequest, InitRequest, InitResponse,
+    InspectRequest, Inspected, Items, KeyList, LookupRequest, LookupResult, Operation, Problem, Revealed,
+    RewrapList, RewrapRequest, RewrapStatus, RotateRequest, RotateResponse, SealStatus, Status,
+    TokenizeRequest, Tokenized, UnsealRequest,
 };
 use transport::Transport;
 
@@ -230,6 +231,38 @@ impl Administrator {
     /// [`ClientError`].
     pub async fn destroy_key(&self, request: &DestroyRequest) -> Result<DestructionRecord, ClientError> {
         self.0.post("/v1/keys/destroy", request).await
+    }
+
+    /// `GET /v1/approvals`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn approvals(&self) -> Result<ApprovalList, ClientError> {
+        self.0.get("/v1/approvals").await
+    }
+
+    /// `POST /v1/approvals`: asks custodians, or finds the request that is open for the same operation.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn request_approval(&self, operation: &Operation) -> Result<Approval, ClientError> {
+        self.0.post("/v1/approvals", &ApprovalRequest { operation: operation.clone() }).await
+    }
+
+    /// `POST /v1/approvals/{id}/approve`, as a custodian.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn approve(&self, id: &str) -> Result<Approval, ClientError> {
+        self.0.post(&format!("/v1/approvals/{id}/approve"), &serde_json::Map::new()).await
+    }
+
+    /// `POST /v1/approvals/{id}/reject`, as a custodian.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn reject(&self, id: &str) -> Result<Approval, ClientError> {
+        self.0.post(&format!("/v1/approvals/{id}/reject"), &serde_json::Map::new()).await
     }
 
     /// `GET /v1/audit`: raw lines from index `from`, at most `limit`.

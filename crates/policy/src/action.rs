@@ -21,6 +21,8 @@ pub enum ActionKind {
     Delete,
     /// Vault: seal, keys, collections, audit, backup.
     Administer,
+    /// Vault: agree, as a custodian, to an operation that takes two.
+    Approve,
     /// Status and metrics.
     Observe,
     /// Gateway: pass a rewritten request on to a service.
@@ -31,13 +33,14 @@ pub enum ActionKind {
 
 impl ActionKind {
     /// Every action.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Tokenize,
         Self::Detokenize,
         Self::Lookup,
         Self::Inspect,
         Self::Delete,
         Self::Administer,
+        Self::Approve,
         Self::Observe,
         Self::Forward,
         Self::Send,
@@ -53,6 +56,7 @@ impl ActionKind {
             Self::Inspect => "inspect",
             Self::Delete => "delete",
             Self::Administer => "administer",
+            Self::Approve => "approve",
             Self::Observe => "observe",
             Self::Forward => "forward",
             Self::Send => "send",
@@ -111,6 +115,8 @@ actions! {
     Delete
     /// See [`ActionKind::Administer`].
     Administer
+    /// See [`ActionKind::Approve`].
+    Approve
     /// See [`ActionKind::Observe`].
     Observe
     /// See [`ActionKind::Forward`].

@@ -15,6 +15,8 @@ use cordon_wire::{
 use http::{Method, Request, Response, Uri};
 use hyper::body::Incoming;
 
+mod approvals;
+
 /// Answers one request on the administration listener.
 pub async fn handle<S: Store>(vault: &Vault<S>, peer: &Peer, request: Request<Incoming>) -> Response<Body> {
     let (parts, mut body) = request.into_parts();
@@ -41,7 +43,15 @@ pub async fn handle<S: Store>(vault: &Vault<S>, peer: &Peer, request: Request<In
 async fn read<S: Store>(call: &Call<'_, S>, uri: &Uri) -> Result<Response<Body>, Refused> {
     let (vault, caller) = (call.vault, &call.caller);
     let action = Action::Observe;
-    let known = ["/v1/seal", "/v1/status", "/v1/collections", "/v1/keys", "/v1/keys/rewrap", "/v1/audit"];
+    let known = [
+        "/v1/seal",
+        "/v1/status",
+        "/v1/collections",
+        "/v1/keys",
+        "/v1/keys/rewrap",
+        "/v1/approvals",
+        "/v1/audit",
+    ];
     if !known.contains(&uri.path()) {
         return Err(Refused::new(action, ProblemCode::UnknownRoute));
     }
@@ -53,6 +63,7 @@ async fn read<S: Store>(call: &Call<'_, S>, uri: &Uri) -> Result<Response<Body>,
         "/v1/collections" => answer(&vault.list_collections(caller, permit).await.map_err(failed)?, caller),
         "/v1/keys" => answer(&vault.list_keys(caller, permit).await.map_err(failed)?, caller),
         "/v1/keys/rewrap" => answer(&vault.list_rewraps(caller, permit).await.map_err(failed)?, caller),
+        "/v1/approvals" => answer(&vault.list_approvals(caller, permit).await.map_err(failed)?, caller),
         _audit => {
             let (from, limit) = page(uri.query()).ok_or(Refused::new(action, ProblemCode::Malformed))?;
             answer(&vault.audit_page(caller, permit, from, limit).await.map_err(failed)?, caller)
@@ -66,6 +77,9 @@ async fn change<S: Store>(
     body: &mut Incoming,
 ) -> Result<Response<Body>, Refused> {
     let (vault, caller) = (call.vault, &call.caller);
+    if let Some(rest) = path.strip_prefix("/v1/approvals") {
+        return approvals::change(call, rest, body).await;
+    }
     let action = match path {
         "/v1/seal/init" => Action::Init,
         "/v1/seal/unseal" => Action::Unseal,

@@ -74,7 +74,7 @@ impl<'k> Asked<'k> {
         let route = self.route.map(Route::uid);
         let resource = match self.kind {
             ActionKind::Forward | ActionKind::Send => route,
-            ActionKind::Administer | ActionKind::Observe => Some(system),
+            ActionKind::Administer | ActionKind::Approve | ActionKind::Observe => Some(system),
             ActionKind::Tokenize
             | ActionKind::Detokenize
             | ActionKind::Lookup
@@ -180,7 +180,7 @@ impl Needs {
                 plane: Some(Plane::Egress),
                 purpose: true,
             },
-            ActionKind::Administer | ActionKind::Observe => none,
+            ActionKind::Administer | ActionKind::Approve | ActionKind::Observe => none,
             ActionKind::Forward => Self { acted_for: true, plane: Some(Plane::Ingress), ..none },
             ActionKind::Send => Self { destination: true, plane: Some(Plane::Egress), ..none },
         }

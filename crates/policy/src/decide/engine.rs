@@ -101,7 +101,9 @@ impl Engine {
                 purpose: Some("sample"),
                 ..plain
             },
-            ActionKind::Administer | ActionKind::Observe => Parts { resource: &self.system, ..plain },
+            ActionKind::Administer | ActionKind::Approve | ActionKind::Observe => {
+                Parts { resource: &self.system, ..plain }
+            }
             ActionKind::Forward => Parts { resource: &ingress, acted_for: Some(&service), ..plain },
             ActionKind::Send => Parts { resource: &egress, destination: Some(&destination), ..plain },
         };

@@ -3,16 +3,15 @@
 //! Must never leave a file under its name that is not whole, nor see a key or a card: rows stay sealed inside.
 //! Tests: `tests/tests/backup.rs`.
 
-use crate::configuration::{Settings, block_on};
+use crate::configuration::Settings;
+use crate::download;
 use crate::exit::{Failure, Verdict};
 use crate::layout;
 use clap::{Args, Subcommand};
 use cordon_archive::{BackupHeader, BackupReader, Identities, Summary};
 use serde::Serialize;
-use std::fs::{self, File, OpenOptions};
-use std::io::{BufWriter, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::path::PathBuf;
 
 /// `cordon backup ...`.
 #[derive(Debug, Subcommand)]
@@ -82,38 +81,8 @@ impl Backups {
 impl Create {
     fn run(&self, settings: &Settings) -> Result<Verdict, Failure> {
         let administrator = settings.administrator()?;
-        if self.out.exists() {
-            return Err(Failure::refused("exists", format!("{}: exists already", self.out.display()))
-                .next("a backup is not overwritten: choose another name"));
-        }
-        let partial = PathBuf::from(format!("{}.partial", self.out.display()));
-        let at = |error: std::io::Error| Failure::file(&partial, &error);
-        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&partial);
-        let mut output = BufWriter::with_capacity(BUFFER, file.map_err(at)?);
-        let bar = settings.console().bytes_bar(None);
-        let taken = block_on(async {
-            let taken = administrator.backup(|chunk| {
-                bar.inc(u64::try_from(chunk.len()).unwrap_or(0));
-                output.write_all(chunk)
-            });
-            Ok(taken.await?)
-        });
-        bar.finish_and_clear();
-        let stored = taken.and_then(|bytes| {
-            let file = output.into_inner().map_err(|error| at(error.into_error()))?;
-            file.sync_all().map_err(at)?;
-            fs::rename(&partial, &self.out).map_err(at)?;
-            sync_directory(&self.out).map_err(at)?;
-            Ok(bytes)
-        });
-        let bytes = match stored {
-            Ok(bytes) => bytes,
-            Err(failure) => {
-                // What is there of it is of no use; the failure is what counts.
-                drop(fs::remove_file(&partial));
-                return Err(failure);
-            }
-        };
+        let bytes =
+            download::whole(settings.console(), &self.out, async |take| administrator.backup(take).await)??;
         let answer = Created { file: self.out.clone(), bytes };
         settings.console().answer(&answer, |answer| {
             format!(
@@ -162,12 +131,3 @@ fn described(verified: &Verified) -> String {
         ("unsealed", unsealed),
     ])
 }
-
-fn sync_directory(path: &Path) -> std::io::Result<()> {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => File::open(parent)?.sync_all(),
-        _ => File::open(".")?.sync_all(),
-    }
-}
-
-const BUFFER: usize = 256 * 1024;

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use cordon_card::CollectionName;
 use cordon_client::{Administrator, Endpoint, Revealer, Tokenizer};
 use cordon_wire::{
-    CreateCollection, InitRequest, SealKind, SealState, ShareText, TokenProfile, UnsealRequest,
+    CreateCollection, InitRequest, Operation, SealKind, SealState, ShareText, TokenProfile, UnsealRequest,
 };
 use http::Request;
 use http_body_util::Full;
@@ -82,6 +82,23 @@ pub struct Stack {
     options: Options,
 }
 
+/// Services of the bundle, each with a certificate.
+const SERVICES: [&str; 13] = [
+    "gateway-ingress",
+    "gateway-egress",
+    "importer",
+    "signup",
+    "billing",
+    "operator",
+    "monitor",
+    "renewals",
+    "custodian-1",
+    "custodian-2",
+    "custodian-3",
+    "custodian-4",
+    "custodian-5",
+];
+
 /// The one collection that the stack makes.
 ///
 /// # Errors
@@ -114,16 +131,7 @@ impl Stack {
         let processor_identity = authority.server("processor.cordon.test")?;
         let signup = Stub::start(None, Arc::clone(&options.signup)).await?;
         let processor = Stub::start(Some(&processor_identity), Arc::clone(&options.processor)).await?;
-        for service in [
-            "gateway-ingress",
-            "gateway-egress",
-            "importer",
-            "signup",
-            "billing",
-            "operator",
-            "monitor",
-            "renewals",
-        ] {
+        for service in SERVICES {
             authority.client(service)?;
         }
         authority.server("vault.cordon.test")?;
@@ -243,12 +251,24 @@ impl Stack {
         self.administrator_as("operator")
     }
 
-    /// Administration, or the attempt at it, as `service`.
+    /// Administration as `service`: a custodian, or one who may not.
     ///
     /// # Errors
     /// A certificate can't be read.
     pub fn administrator_as(&self, service: &str) -> Result<Administrator> {
         Ok(Administrator::new(self.endpoint(service, "admin")?))
+    }
+
+    /// Asks for an operation and has two custodians approve it.
+    ///
+    /// # Errors
+    /// The vault refuses.
+    pub async fn approve(&self, operation: &Operation) -> Result<()> {
+        let id = self.administrator()?.request_approval(operation).await?.id;
+        for custodian in ["custodian-1", "custodian-2"] {
+            self.administrator_as(custodian)?.approve(&id).await?;
+        }
+        Ok(())
     }
 
     /// Data calls without reveal, as `service`.

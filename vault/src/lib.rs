@@ -6,6 +6,7 @@
 //! Used by: `cordon-vault` (the binary), `bench`. Uses: `card`, `wire`, `policy`, `audit`, `daemon`.
 
 pub mod api;
+pub mod approvals;
 pub mod collections;
 pub mod config;
 pub mod error;

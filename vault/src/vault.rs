@@ -23,13 +23,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 mod administer;
+mod approve;
 mod backup;
 mod ceremony;
 mod detokenize;
+mod export;
 mod rewrap;
 mod select;
 mod stream;
 mod tokenize;
+
+pub use approve::Answer;
 
 /// A vault over some store.
 pub struct Vault<S> {

@@ -13,10 +13,11 @@ pub use endpoint::Endpoint;
 
 use cordon_card::CollectionName;
 use cordon_wire::{
-    AuditPage, Collection, CollectionList, CreateCollection, DeleteRequest, Deleted, DestroyRequest,
-    DestructionRecord, DetokenizeRequest, InitRequest, InitResponse, InspectRequest, Inspected, Items,
-    KeyList, LookupRequest, LookupResult, Problem, Revealed, RewrapList, RewrapRequest, RewrapStatus,
-    RotateRequest, RotateResponse, SealStatus, Status, TokenizeRequest, Tokenized, UnsealRequest,
+    Approval, ApprovalList, ApprovalRequest, AuditPage, Collection, CollectionList, CreateCollection,
+    DeleteRequest, Deleted, DestroyRequest, DestructionRecord, DetokenizeRequest, ExportRequest, InitRequest,
+    InitResponse, InspectRequest, Inspected, Items, KeyList, LookupRequest, LookupResult, Operation, Problem,
+    Revealed, RewrapList, RewrapRequest, RewrapStatus, RotateRequest, RotateResponse, SealStatus, Status,
+    TokenizeRequest, Tokenized, UnsealRequest,
 };
 use transport::Transport;
 
@@ -242,6 +243,50 @@ impl Administrator {
     /// [`ClientError`]; [`ClientError::Local`] if `take` fails.
     pub async fn backup(&self, take: impl FnMut(&[u8]) -> std::io::Result<()>) -> Result<u64, ClientError> {
         self.0.download("/v1/backup", &serde_json::Map::new(), take).await
+    }
+
+    /// `POST /v1/export`: as [`Administrator::backup`], for the cards of a collection.
+    ///
+    /// # Errors
+    /// [`ClientError`]; [`ClientError::Local`] if `take` fails.
+    pub async fn export(
+        &self,
+        request: &ExportRequest,
+        take: impl FnMut(&[u8]) -> std::io::Result<()>,
+    ) -> Result<u64, ClientError> {
+        self.0.download("/v1/export", request, take).await
+    }
+
+    /// `GET /v1/approvals`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn approvals(&self) -> Result<ApprovalList, ClientError> {
+        self.0.get("/v1/approvals").await
+    }
+
+    /// `POST /v1/approvals`: asks custodians, or finds the request that is open for the same operation.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn request_approval(&self, operation: &Operation) -> Result<Approval, ClientError> {
+        self.0.post("/v1/approvals", &ApprovalRequest { operation: operation.clone() }).await
+    }
+
+    /// `POST /v1/approvals/{id}/approve`, as a custodian.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn approve(&self, id: &str) -> Result<Approval, ClientError> {
+        self.0.post(&format!("/v1/approvals/{id}/approve"), &serde_json::Map::new()).await
+    }
+
+    /// `POST /v1/approvals/{id}/reject`, as a custodian.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn reject(&self, id: &str) -> Result<Approval, ClientError> {
+        self.0.post(&format!("/v1/approvals/{id}/reject"), &serde_json::Map::new()).await
     }
 
     /// `GET /v1/audit`: raw lines from index `from`, at most `limit`.

@@ -185,6 +185,18 @@ pub enum KeyPurpose {
     Index,
 }
 
+impl KeyPurpose {
+    /// As JSON and the command line name it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Kek => "kek",
+            Self::Data => "data",
+            Self::Index => "index",
+        }
+    }
+}
+
 /// State of a key version (NIST SP 800-57 part 1, section 7).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -247,7 +247,7 @@ fn check_sealed(sealed: &Sealed) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn read_row(collection: CollectionId, token: Token, value: &[u8]) -> Result<Row, StoreError> {
+pub(super) fn read_row(collection: CollectionId, token: Token, value: &[u8]) -> Result<Row, StoreError> {
     let row = rows::decode_row(value)?;
     let sealed = Sealed::from_stored(row.sealed)
         .map_err(|_not_an_envelope| StoreError::Corrupt("not a sealed record"))?;

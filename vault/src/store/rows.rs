@@ -100,6 +100,11 @@ pub fn row_key(collection: CollectionId, token: &Token) -> Vec<u8> {
     key
 }
 
+/// Whether a key is that of a row of the collection.
+pub fn is_row_of(key: &[u8], collection: CollectionId) -> bool {
+    key.starts_with(&row_prefix(collection))
+}
+
 /// The keys of a collection's rows, from the beginning or after a token.
 pub fn row_range(collection: CollectionId, after: Option<&Token>) -> KeyRange {
     let start = match after {

@@ -3,8 +3,8 @@
 //! Must never mix two moments: keyring, seal, rows and commit marks come from one view of the engine. Tests: below,
 //! `vault/tests/store_suite`, `tests/tests/backup.rs`.
 
-use super::embedded::{Change, Engine, Pair, Pairs, last_marked};
-use super::{StoreError, rows};
+use super::embedded::{Change, Engine, Pair, Pairs, last_marked, read_row};
+use super::{CollectionId, Row, StoreError, rows};
 use std::fmt;
 
 /// A store's content, as opaque pairs in the order of their keys.
@@ -29,6 +29,21 @@ impl Snapshot {
         first.append(&mut marks);
         first.extend(after);
         Ok(Self { sequence, pairs: Box::new(first.into_iter().map(Ok).chain(pairs)) })
+    }
+
+    /// The next row of a collection, in the order of the tokens; everything before it is passed over.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] or [`StoreError::Corrupt`].
+    pub fn next_row(&mut self, collection: CollectionId) -> Result<Option<Row>, StoreError> {
+        for pair in self.pairs.by_ref() {
+            let (key, value) = pair?;
+            if rows::is_row_of(&key, collection) {
+                let (_collection, token) = rows::row_token(&key)?;
+                return read_row(collection, token, &value).map(Some);
+            }
+        }
+        Ok(None)
     }
 
     /// The last commit in it.

@@ -166,7 +166,8 @@ impl Work {
                 card_id: row.card_id,
                 expires_at: row.expires_at,
             };
-            let card = record::open(&self.keys, &binding, &row.sealed, &proof).map_err(|_refused| CutShort::Broken)?;
+            let card = record::open(&self.keys, &binding, &row.sealed, &proof)
+                .map_err(|_refused| CutShort::Broken)?;
             let mut text = Zeroizing::new(Vec::with_capacity(LINE));
             let line = Card { token: row.token.as_str(), pan: card.pan.expose(), expiry: card.expiry };
             serde_json::to_writer(&mut *text, &line).map_err(io::Error::from)?;

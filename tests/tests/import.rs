@@ -40,7 +40,7 @@ fn file(path: &Path) -> Result<u64> {
     for n in 0..ROWS {
         let number = cards::bulk(n)?;
         if n % 1000 == 7 {
-            text.push_str(&format!("{n},{}1,bad,12/30\n", number.expose()));
+            text.push_str(&format!("{n},4111111111111112,bad,12/30\n"));
         } else {
             text.push_str(&format!("{n},{},\"Name, {n}\",12/30\n", number.expose()));
             good += 1;

@@ -69,7 +69,8 @@ impl<S: Store> Vault<S> {
         let mut id = [0; 16];
         crate::keys::fill_random(&mut id).map_err(|_error| VaultError::Randomness)?;
         let header = BackupHeader {
-            id: format!("backup-{}", data_encoding::HEXLOWER.encode(&id)),
+            // Base32: in hexadecimal, twelve digits in a row would not be too rare for a name in the audit log.
+            id: format!("backup-{}", data_encoding::BASE32_NOPAD.encode(&id).to_ascii_lowercase()),
             environment: self.environment,
             created_at: self.clock.now().to_string(),
             version: env!("CARGO_PKG_VERSION").to_owned(),

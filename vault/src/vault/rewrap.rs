@@ -319,7 +319,9 @@ impl<S: Store> Vault<S> {
         purpose: Purpose,
         number: Option<CollectionId>,
     ) -> Result<DestructionRecord, VaultError> {
-        let Operation::DestroyKey { purpose: named, collection, version } = approved.into_operation();
+        let Operation::DestroyKey { purpose: named, collection, version } = approved.into_operation() else {
+            return Err(VaultError::Integrity("an approval of another operation"));
+        };
         let next = self.keys()?.destroy(purpose, number, version).map_err(|error| keyring_error(&error))?;
         let gone = next.list().into_iter().find(|key| {
             let place = (key.purpose, key.collection.map(CollectionId), key.version);

@@ -4,6 +4,7 @@
 //!
 //! Used by: nobody. Uses: `tests` (the harness), `card`, `wire`, `client`.
 
+mod bulk;
 mod echo;
 mod load;
 mod scenario;
@@ -44,12 +45,18 @@ enum Role {
     /// The reference server, as a process of its own
     #[command(hide = true)]
     Echo(echo::Arguments),
+    /// Write card numbers that no issuer has to stdout, as CSV for `cordon import`
+    Cards(bulk::Cards),
+    /// Import, back up and restore with the real commands, and print how long it takes
+    Import(bulk::Import),
 }
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
     match arguments.role {
         Some(Role::Echo(echo)) => echo::run(&echo),
+        Some(Role::Cards(cards)) => cards.run(),
+        Some(Role::Import(import)) => import.run(),
         None => {
             let plan = scenario::Plan {
                 time: Duration::from_secs(arguments.seconds),

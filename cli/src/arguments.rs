@@ -5,7 +5,10 @@
 use crate::configuration::Settings;
 use crate::exit::{Failure, Verdict};
 use crate::output::Console;
-use crate::{audit, cert, collection, custody, dev, keys, policy, sample, status, token};
+use crate::{
+    approvals, audit, backup, cert, collection, custody, dev, export, import, keys, policy, sample, status,
+    token,
+};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use serde::Serialize;
@@ -36,6 +39,8 @@ enum Command {
     Unseal(custody::Unseal),
     /// Seal the vault: its keys leave memory and it serves nobody
     Seal(custody::Seal),
+    /// List what waits for two custodians, approve it or reject it
+    Approvals(approvals::Approvals),
     /// Show how the vault stands
     Status(status::Show),
     /// Make and list collections of cards
@@ -47,6 +52,13 @@ enum Command {
     /// Inspect and delete tokens
     #[command(subcommand)]
     Token(token::Tokens),
+    /// Turn the cards of a file into tokens
+    Import(import::Import),
+    /// Have all cards of a collection encrypted to somebody; two custodians must approve
+    Export(export::Export),
+    /// Take and verify backups of the vault
+    #[command(subcommand)]
+    Backup(backup::Backups),
     /// Check a policy bundle and explain its decisions
     #[command(subcommand)]
     Policy(policy::Policies),
@@ -89,10 +101,14 @@ impl Arguments {
             Command::Init(init) => init.run(&settings),
             Command::Unseal(unseal) => unseal.run(&settings),
             Command::Seal(seal) => seal.run(&settings),
+            Command::Approvals(approvals) => approvals.run(&settings),
             Command::Status(show) => show.run(&settings),
             Command::Collection(collections) => collections.run(&settings),
             Command::Keys(keys) => keys.run(&settings),
             Command::Token(tokens) => tokens.run(&settings),
+            Command::Import(import) => import.run(&settings),
+            Command::Export(export) => export.run(&settings),
+            Command::Backup(backups) => backups.run(&settings),
             Command::Policy(policies) => policies.run(&settings),
             Command::Cert(certificates) => certificates.run(&settings),
             Command::Audit(audits) => audits.run(&settings),
@@ -124,6 +140,7 @@ Exit codes:
   0   done, allowed, valid
   1   refused or failed
   2   the command line is not understood
+  75  two custodians must approve it first; run it again then
   78  the configuration file or a file it names can't be used
 
 Shares and card numbers are never taken from the command line or the environment.";

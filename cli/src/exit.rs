@@ -16,6 +16,8 @@ pub(crate) enum Verdict {
     Fine,
     /// Ran, printed its answer, and the answer is no.
     Refused,
+    /// Not done yet: custodians must approve it first.
+    Waiting,
 }
 
 /// The exit codes of `cordon`, as documented in `--help`.
@@ -25,6 +27,8 @@ pub(crate) enum Exit {
     Refused,
     /// 2: the command line is not understood.
     Usage,
+    /// 75: custodians must approve it first; try again then (`EX_TEMPFAIL` of sysexits).
+    Waiting,
     /// 78: a configuration that cannot be used (`EX_CONFIG` of sysexits).
     Configuration,
 }
@@ -35,6 +39,7 @@ impl Exit {
         match self {
             Self::Refused => 1,
             Self::Usage => 2,
+            Self::Waiting => 75,
             Self::Configuration => 78,
         }
     }
@@ -74,6 +79,11 @@ impl Failure {
     pub(crate) fn next(mut self, advice: impl Into<String>) -> Self {
         self.next = Some(advice.into());
         self
+    }
+
+    /// Whether it says what to do about it.
+    pub(crate) const fn has_advice(&self) -> bool {
+        self.next.is_some()
     }
 
     /// A file or directory that could not be used.
@@ -142,6 +152,7 @@ impl From<ClientError> for Failure {
             ClientError::TimedOut => {
                 Self::refused("timed-out", error.to_string()).next("look at the vault's log and its load; try again")
             }
+            ClientError::Local(error) => Self::refused("output", error.to_string()),
             other => Self::refused("malformed", other.to_string()),
         }
     }
@@ -203,7 +214,8 @@ mod tests {
 
     #[test]
     fn exit_codes_are_the_documented_ones() {
-        assert_eq!([Exit::Refused, Exit::Usage, Exit::Configuration].map(Exit::number), [1, 2, 78]);
+        let exits = [Exit::Refused, Exit::Usage, Exit::Waiting, Exit::Configuration];
+        assert_eq!(exits.map(Exit::number), [1, 2, 75, 78]);
     }
 
     #[test]

@@ -6,14 +6,19 @@
 //!
 //! Used by: the `cordon` binary alone. Uses: `card`, `wire`, `client`, `policy`, `audit`, `daemon`.
 
+mod approvals;
 mod arguments;
 mod audit;
+mod backup;
 mod cert;
 mod collection;
 mod configuration;
 mod custody;
 mod dev;
+mod download;
 mod exit;
+mod export;
+mod import;
 mod keys;
 mod layout;
 mod output;
@@ -30,7 +35,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 /// Runs the command line `arguments` (with the program's name first) and gives its exit code:
-/// 0 done, 1 refused or failed, 2 not understood, 78 unusable configuration.
+/// 0 done, 1 refused or failed, 2 not understood, 75 waiting for custodians, 78 unusable configuration.
 #[must_use]
 pub fn run(arguments: Vec<OsString>) -> ExitCode {
     // A command line that is not understood has no parsed flag yet, but its reader may still be a program.
@@ -43,6 +48,7 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
     match parsed.run(console) {
         Ok(exit::Verdict::Fine) => ExitCode::SUCCESS,
         Ok(exit::Verdict::Refused) => ExitCode::from(exit::Exit::Refused.number()),
+        Ok(exit::Verdict::Waiting) => ExitCode::from(exit::Exit::Waiting.number()),
         Err(failure) if failure.reader_left() => ExitCode::SUCCESS,
         Err(failure) => {
             console.failure(&failure);

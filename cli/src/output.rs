@@ -80,6 +80,21 @@ impl Console {
         bar
     }
 
+    /// A progress bar on stderr over the bytes of a file, if its length is known; invisible unless a human looks.
+    pub(crate) fn bytes_bar(self, length: Option<u64>) -> ProgressBar {
+        if self.json || !io::stderr().is_terminal() {
+            return ProgressBar::hidden();
+        }
+        let (bar, template) = match length {
+            Some(length) => (ProgressBar::new(length), "{wide_bar} {percent}% {msg}, {eta} left"),
+            None => (ProgressBar::new_spinner(), "{spinner} {bytes} {msg}"),
+        };
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style);
+        }
+        bar
+    }
+
     /// A spinner on stderr while something takes time; invisible unless a human looks at it.
     pub(crate) fn spinner(self, message: &'static str) -> ProgressBar {
         if self.json || !io::stderr().is_terminal() {

@@ -28,7 +28,7 @@ mod transcripts {
         String::from_utf8(output.stderr.clone()).unwrap()
     }
 
-    const COMMANDS: [&[&str]; 17] = [
+    const COMMANDS: [&[&str]; 25] = [
         &["dev"],
         &["init"],
         &["unseal"],
@@ -38,8 +38,16 @@ mod transcripts {
         &["collection", "list"],
         &["keys", "list"],
         &["keys", "rotate"],
+        &["keys", "destroy"],
+        &["approvals"],
+        &["approvals", "approve"],
+        &["approvals", "reject"],
         &["token", "inspect"],
         &["token", "delete"],
+        &["import"],
+        &["export"],
+        &["backup", "create"],
+        &["backup", "verify"],
         &["policy", "check"],
         &["policy", "explain"],
         &["cert", "issue"],
@@ -58,6 +66,7 @@ mod transcripts {
             "init",
             "unseal",
             "seal",
+            "approvals",
             "status",
             "collection",
             "keys",
@@ -73,6 +82,7 @@ mod transcripts {
             "  0   done",
             "  1   refused",
             "  2   the command line",
+            "  75  two custodians",
             "  78  the configuration",
         ] {
             assert!(text.contains(line), "{line}: {text}");

@@ -1,10 +1,11 @@
-//! Keyrings, seals, shares and rewrap runs from any bytes: no panic, what parses is written back the same, nothing forged
+//! Keyrings, seals, shares, approvals and rewrap runs from any bytes: no panic, what parses is written back the same, nothing forged
 //! opens.
 #![no_main]
 
 use std::sync::OnceLock;
 
 use cordon_card::Environment;
+use cordon_vault::approvals::Approvals;
 use cordon_vault::keyring::{Document, Unlocked};
 use cordon_vault::keys::RootKey;
 use cordon_vault::rewrap::Jobs;
@@ -26,6 +27,11 @@ fuzz_target!(|data: &[u8]| {
     if let Ok(seal) = SealDocument::parse(data, Environment::Dev) {
         let written = seal.to_bytes().expect("a seal can be written");
         assert!(SealDocument::parse(&written, Environment::Dev).is_ok());
+    }
+    if let Ok(approvals) = Approvals::parse(data) {
+        let written = serde_json::to_vec(&approvals).expect("approvals can be written");
+        let again = Approvals::parse(&written).expect("what was written is read");
+        assert_eq!(serde_json::to_vec(&again).expect("approvals can be written"), written);
     }
     if let Ok(jobs) = Jobs::parse(data) {
         let written = jobs.to_bytes().expect("runs can be written");

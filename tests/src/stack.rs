@@ -10,7 +10,7 @@ use bytes::Bytes;
 use cordon_card::CollectionName;
 use cordon_client::{Administrator, Endpoint, Revealer, Tokenizer};
 use cordon_wire::{
-    CreateCollection, InitRequest, SealKind, SealState, ShareText, TokenProfile, UnsealRequest,
+    CreateCollection, InitRequest, Operation, SealKind, SealState, ShareText, TokenProfile, UnsealRequest,
 };
 use http::Request;
 use http_body_util::Full;
@@ -36,6 +36,8 @@ pub struct Options {
     pub workers: usize,
     /// Where signups are forwarded to instead of the stub, which records too much for a load.
     pub upstream: Option<SocketAddr>,
+    /// age public keys that the vault encrypts backups to.
+    pub recipients: Vec<String>,
 }
 
 impl Default for Options {
@@ -47,6 +49,7 @@ impl Default for Options {
             gateway: true,
             workers: 2,
             upstream: None,
+            recipients: Vec::new(),
         }
     }
 }
@@ -78,6 +81,23 @@ pub struct Stack {
     dir: TempDir,
     options: Options,
 }
+
+/// Services of the bundle, each with a certificate.
+const SERVICES: [&str; 13] = [
+    "gateway-ingress",
+    "gateway-egress",
+    "importer",
+    "signup",
+    "billing",
+    "operator",
+    "monitor",
+    "renewals",
+    "custodian-1",
+    "custodian-2",
+    "custodian-3",
+    "custodian-4",
+    "custodian-5",
+];
 
 /// The one collection that the stack makes.
 ///
@@ -111,9 +131,7 @@ impl Stack {
         let processor_identity = authority.server("processor.cordon.test")?;
         let signup = Stub::start(None, Arc::clone(&options.signup)).await?;
         let processor = Stub::start(Some(&processor_identity), Arc::clone(&options.processor)).await?;
-        for service in
-            ["gateway-ingress", "gateway-egress", "signup", "billing", "operator", "monitor", "renewals"]
-        {
+        for service in SERVICES {
             authority.client(service)?;
         }
         authority.server("vault.cordon.test")?;
@@ -124,7 +142,7 @@ impl Stack {
             processor.address,
             &authority,
         )?;
-        write_vault_configuration(dir.path(), options.workers, None)?;
+        write_vault_configuration(dir.path(), &options, None)?;
         let vault = start_vault(dir.path())?;
         Ok(Self { vault, gateway: None, signup, processor, authority, shares: Vec::new(), dir, options })
     }
@@ -175,9 +193,29 @@ impl Stack {
     /// It did not become ready.
     pub fn restart_vault(&mut self) -> Result<()> {
         let addresses = (self.vault.address("data")?, self.vault.address("admin")?);
-        write_vault_configuration(self.dir.path(), self.options.workers, Some(addresses))?;
+        write_vault_configuration(self.dir.path(), &self.options, Some(addresses))?;
         self.vault = start_vault(self.dir.path())?;
         Ok(())
+    }
+
+    /// A configuration of the CLI for `service`.
+    ///
+    /// # Errors
+    /// It can't be written.
+    pub fn cli(&self, service: &str) -> Result<PathBuf> {
+        let files = self.identity(service);
+        let text = format!(
+            "policies = \"policies\"\n[vault]\ndata = \"{}\"\nadmin = \"{}\"\nname = \"vault.cordon.test\"\n\
+             roots = \"{}\"\ncert = \"{}\"\nkey = \"{}\"\n",
+            self.vault.address("data")?,
+            self.vault.address("admin")?,
+            self.authority.root().display(),
+            files.cert.display(),
+            files.key.display()
+        );
+        let path = self.dir().join(format!("cordon-{service}.toml"));
+        write_private(&path, &text)?;
+        Ok(path)
     }
 
     /// The run's directory: configurations, data, logs.
@@ -210,7 +248,27 @@ impl Stack {
     /// # Errors
     /// A certificate can't be read.
     pub fn administrator(&self) -> Result<Administrator> {
-        Ok(Administrator::new(self.endpoint("operator", "admin")?))
+        self.administrator_as("operator")
+    }
+
+    /// Administration as `service`: a custodian, or one who may not.
+    ///
+    /// # Errors
+    /// A certificate can't be read.
+    pub fn administrator_as(&self, service: &str) -> Result<Administrator> {
+        Ok(Administrator::new(self.endpoint(service, "admin")?))
+    }
+
+    /// Asks for an operation and has two custodians approve it.
+    ///
+    /// # Errors
+    /// The vault refuses.
+    pub async fn approve(&self, operation: &Operation) -> Result<()> {
+        let id = self.administrator()?.request_approval(operation).await?.id;
+        for custodian in ["custodian-1", "custodian-2"] {
+            self.administrator_as(custodian)?.approve(&id).await?;
+        }
+        Ok(())
     }
 
     /// Data calls without reveal, as `service`.
@@ -318,9 +376,10 @@ fn write_private(path: &Path, text: &str) -> Result<()> {
 
 fn write_vault_configuration(
     dir: &Path,
-    workers: usize,
+    options: &Options,
     addresses: Option<(SocketAddr, SocketAddr)>,
 ) -> Result<()> {
+    let (workers, recipients) = (options.workers, &options.recipients);
     let any = "127.0.0.1:0".to_owned();
     let (data, admin) =
         addresses.map_or((any.clone(), any), |(data, admin)| (data.to_string(), admin.to_string()));
@@ -338,6 +397,9 @@ listen = "{admin}"
 
 [metrics]
 listen = "127.0.0.1:0"
+
+[backup]
+recipients = {recipients:?}
 
 [tls]
 cert = "ca-vault.cordon.test.pem"

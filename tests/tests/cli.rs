@@ -12,7 +12,11 @@ struct Cli<'a>(&'a Stack);
 
 impl Cli<'_> {
     fn configure(&self) -> Result<()> {
-        let files = self.0.identity("operator");
+        self.configure_as("operator", "cordon.toml")
+    }
+
+    fn configure_as(&self, service: &str, file: &str) -> Result<()> {
+        let files = self.0.identity(service);
         let text = format!(
             "policies = \"policies\"\n[vault]\ndata = \"{}\"\nadmin = \"{}\"\nname = \"vault.cordon.test\"\n\
              roots = \"{}\"\ncert = \"{}\"\nkey = \"{}\"\n",
@@ -22,15 +26,19 @@ impl Cli<'_> {
             files.cert.display(),
             files.key.display()
         );
-        let path = self.0.dir().join("cordon.toml");
+        let path = self.0.dir().join(file);
         std::fs::write(&path, text)?;
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
         Ok(())
     }
 
     async fn run(&self, arguments: &[&str], input: &str) -> Result<Output> {
+        self.run_with("cordon.toml", arguments, input).await
+    }
+
+    async fn run_with(&self, file: &str, arguments: &[&str], input: &str) -> Result<Output> {
         let mut command = Command::new(binary("cordon")?);
-        command.arg("--config").arg(self.0.dir().join("cordon.toml")).arg("--json").args(arguments);
+        command.arg("--config").arg(self.0.dir().join(file)).arg("--json").args(arguments);
         let input = input.to_owned();
         tokio::task::spawn_blocking(move || {
             let mut child =
@@ -42,7 +50,11 @@ impl Cli<'_> {
     }
 
     async fn json(&self, arguments: &[&str], input: &str) -> Result<serde_json::Value> {
-        let output = self.run(arguments, input).await?;
+        self.json_with("cordon.toml", arguments, input).await
+    }
+
+    async fn json_with(&self, file: &str, arguments: &[&str], input: &str) -> Result<serde_json::Value> {
+        let output = self.run_with(file, arguments, input).await?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         anyhow::ensure!(
             output.status.success(),
@@ -81,6 +93,19 @@ async fn an_operator_initialises_unseals_rotates_and_verifies() -> Result<()> {
     let file = stack.dir().join("data-1.json");
     let path = file.to_string_lossy();
     let destroy = ["keys", "destroy", "data", "--collection", "cards", "--version", "1", "--record", &*path];
+    let waits = cli.run(&destroy, "").await?;
+    assert_eq!(waits.status.code(), Some(75), "two custodians are missing");
+    let waits: serde_json::Value = serde_json::from_slice(&waits.stdout)?;
+    let id = waits["id"].as_str().context("an id")?;
+    assert!(!file.exists(), "no record of what was not destroyed");
+    let refused = cli.run(&["approvals", "approve", id], "").await?;
+    assert_eq!(refused.status.code(), Some(1), "the operator is no custodian");
+    for custodian in ["custodian-1", "custodian-2"] {
+        let config = format!("{custodian}.toml");
+        cli.configure_as(custodian, &config)?;
+        cli.json_with(&config, &["approvals", "approve", id], "").await?;
+    }
+    assert!(cli.json(&["approvals"], "").await?.to_string().contains(r#""state":"approved""#));
     let record = cli.json(&destroy, "").await?;
     assert_eq!(record, serde_json::from_slice::<serde_json::Value>(&std::fs::read(&file)?)?);
     assert!(cli.json(&["keys", "list"], "").await?.to_string().contains("destroyed"));

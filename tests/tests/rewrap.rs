@@ -8,8 +8,8 @@ use cordon_tests::cards::{self, done};
 use cordon_tests::stack::{self, Options, Stack};
 use cordon_vault::store::{FjallStore, Store};
 use cordon_wire::{
-    DestroyRequest, KeyPurpose, ProblemCode, RewrapRequest, RewrapState, RewrapStatus, RotateRequest,
-    TokenizeRequest,
+    DestroyRequest, KeyPurpose, Operation, ProblemCode, RewrapRequest, RewrapState, RewrapStatus,
+    RotateRequest, TokenizeRequest,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -74,7 +74,17 @@ async fn destroy(stack: &Stack, purpose: KeyPurpose, version: u32) -> Result<u64
     let request = DestroyRequest { purpose, collection, version };
     let administrator =
         stack.administrator().map_err(|error| ClientError::Configuration(error.to_string()))?;
-    let record = administrator.destroy_key(&request).await?;
+    let record = match administrator.destroy_key(&request).await {
+        Err(ClientError::Problem(problem)) if problem.code == ProblemCode::ApprovalRequired => {
+            let collection = request.collection.clone();
+            stack
+                .approve(&Operation::DestroyKey { purpose, collection, version })
+                .await
+                .map_err(|error| ClientError::Configuration(error.to_string()))?;
+            administrator.destroy_key(&request).await?
+        }
+        other => other?,
+    };
     assert_eq!(record.version, version);
     let checkpoint = record.checkpoint.expect("a checkpoint is signed within three seconds");
     let size: u64 = checkpoint.lines().nth(1).expect("a size").parse().expect("a number");

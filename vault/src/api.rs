@@ -125,6 +125,13 @@ fn answer(value: &impl Serialize, caller: &Caller) -> Response<Body> {
     response
 }
 
+/// An encrypted stream as answer.
+fn stream(body: Body, caller: &Caller) -> Response<Body> {
+    let mut response = Response::new(body);
+    finish(&mut response, "application/octet-stream", caller);
+    response
+}
+
 fn finish(response: &mut Response<Body>, content: &'static str, caller: &Caller) {
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content));

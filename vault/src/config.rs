@@ -1,6 +1,7 @@
 //! The vault's configuration file, as `docs/configuration.md` describes it.
 //! Must never hold a secret inline or a default that weakens security. Tests: at the end of the file.
 
+use cordon_archive::{Recipients, SealError};
 use cordon_card::Environment;
 use serde::Deserialize;
 use std::net::SocketAddr;
@@ -33,6 +34,9 @@ pub struct Config {
     /// Held security codes.
     #[serde(default)]
     pub sad: SadConfig,
+    /// Backups.
+    #[serde(default)]
+    pub backup: BackupConfig,
 }
 
 /// Where a listener binds.
@@ -97,6 +101,24 @@ impl Default for SadConfig {
     }
 }
 
+/// Backups.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BackupConfig {
+    /// Public keys of the custodians (`age1...`) that can open them; none are taken without one.
+    pub recipients: Vec<String>,
+}
+
+impl BackupConfig {
+    /// The keys, if there are any.
+    ///
+    /// # Errors
+    /// Text that is no public key.
+    pub fn recipients(&self) -> Result<Option<Recipients>, SealError> {
+        if self.recipients.is_empty() { Ok(None) } else { Recipients::parse(&self.recipients).map(Some) }
+    }
+}
+
 impl Config {
     /// Makes relative paths absolute against the file's directory and lists every fault.
     ///
@@ -119,6 +141,9 @@ impl Config {
         }
         if self.sad.ttl_s == 0 || self.sad.ttl_s > MAX_SAD_TTL_S {
             faults.push(format!("sad.ttl_s must be from 1 to {MAX_SAD_TTL_S}"));
+        }
+        if let Err(error) = self.backup.recipients() {
+            faults.push(format!("backup.recipients: {error}"));
         }
         if self.workers == Some(0) {
             faults.push("workers must be at least 1".to_owned());

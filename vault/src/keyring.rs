@@ -35,9 +35,10 @@ pub struct Unlocked {
     collections: BTreeMap<u32, CollectionKeys>,
 }
 
-/// What stays of the root key after unsealing: the key of the document tag and the key around the KEKs.
+/// What stays of the root key after unsealing: the keys of the document tags and the key around the KEKs.
 struct Authority {
     mac: PreparedMac,
+    approvals: PreparedMac,
     wrapper: XaesKey,
 }
 
@@ -99,7 +100,13 @@ impl Unlocked {
         now: Timestamp,
     ) -> Result<Unlocked, KeyringError> {
         let authority = Arc::new(Authority::of(root)?);
-        let mut document = Document { format: document::FORMAT, environment, epoch: 1, keys: Vec::new() };
+        let mut document = Document {
+            format: document::FORMAT,
+            environment,
+            epoch: 1,
+            keys: Vec::new(),
+            closed: BTreeMap::new(),
+        };
         let slot = Slot { purpose: Purpose::Kek, collection: None, version: 1, wrapped_by: None };
         change::add_key(&mut document, slot, &Kek::generate()?, &authority.wrapper, now)?;
         Unlocked::assemble(document, authority)
@@ -175,6 +182,17 @@ impl Unlocked {
     #[must_use]
     pub fn list(&self) -> Vec<KeyInfo> {
         self.document.keys.iter().map(KeyRow::info).collect()
+    }
+
+    /// What authenticates requests for approval.
+    pub(crate) fn approvals_mac(&self) -> &PreparedMac {
+        &self.authority.approvals
+    }
+
+    /// Whether a request for approval was used or rejected. Known until its time is over, and not longer.
+    #[must_use]
+    pub fn is_closed(&self, approval: &KeyId) -> bool {
+        self.document.closed.contains_key(approval)
     }
 
     /// Puts a data key into a state that no operation leads to yet.
@@ -271,7 +289,12 @@ impl fmt::Debug for Unlocked {
 impl Authority {
     fn of(root: &RootKey) -> Result<Authority, KeyringError> {
         let document: DocumentKey = root.derive(ROOT_KEYRING_LABEL, &[])?;
-        Ok(Authority { mac: PreparedMac::new(&document), wrapper: wrap::wrapper_of(root, ROOT_WRAP_LABEL)? })
+        let approvals: DocumentKey = root.derive(ROOT_APPROVALS_LABEL, &[])?;
+        Ok(Authority {
+            mac: PreparedMac::new(&document),
+            approvals: PreparedMac::new(&approvals),
+            wrapper: wrap::wrapper_of(root, ROOT_WRAP_LABEL)?,
+        })
     }
 }
 
@@ -376,6 +399,7 @@ pub enum KeyringError {
 }
 
 const ROOT_KEYRING_LABEL: &str = "cordon/v1/root/keyring";
+const ROOT_APPROVALS_LABEL: &str = "cordon/v1/root/approvals";
 const ROOT_WRAP_LABEL: &str = "cordon/v1/root/wrap";
 const KEK_WRAP_LABEL: &str = "cordon/v1/kek/wrap";
 

@@ -6,6 +6,7 @@
 //! Used by: `cordon-vault` (the binary), `bench`. Uses: `card`, `wire`, `policy`, `audit`, `daemon`.
 
 pub mod api;
+pub mod approvals;
 pub mod collections;
 pub mod config;
 pub mod error;
@@ -15,6 +16,7 @@ pub mod keys;
 pub mod metrics;
 pub mod mint;
 pub mod record;
+pub mod restore;
 pub mod rewrap;
 pub mod run;
 pub mod sad;

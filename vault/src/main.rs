@@ -1,6 +1,6 @@
 //! The vault daemon: arguments in, exit code out. Everything else is in the library.
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -13,19 +13,51 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[command(
     name = "cordon-vault",
     version,
-    after_help = "Examples:\n  cordon-vault --config /etc/cordon/vault.toml\n  cordon-vault --config vault.toml --check\n\n\
+    subcommand_negates_reqs = true,
+    args_conflicts_with_subcommands = true,
+    after_help = "Examples:\n  cordon-vault --config /etc/cordon/vault.toml\n  cordon-vault --config vault.toml --check\n  \
+                  cordon-vault restore --config vault.toml --from cards.backup --identity custodian.key\n\n\
                   Exit codes: 0 ended on request, 1 failed, 78 the configuration is faulty."
 )]
 struct Arguments {
     /// Configuration file; docs/configuration.md lists its keys
-    #[arg(long, value_name = "FILE")]
-    config: PathBuf,
+    #[arg(long, value_name = "FILE", required = true)]
+    config: Option<PathBuf>,
     /// Check the configuration, certificates and policy bundle, then exit
     #[arg(long)]
     check: bool,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Put a backup into the empty data directory; docs/backup.md says what it checks
+    Restore {
+        /// Configuration file of the vault to be
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// The backup
+        #[arg(long, value_name = "FILE")]
+        from: PathBuf,
+        /// age identity file of a custodian that the backup is encrypted to
+        #[arg(long, value_name = "FILE")]
+        identity: PathBuf,
+        /// Identity file of another custodian, who accepts a backup that is behind the audit log; may be repeated
+        #[arg(long, value_name = "FILE")]
+        accept: Vec<PathBuf>,
+    },
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    cordon_vault::run::main(&arguments.config, arguments.check)
+    match (arguments.command, arguments.config) {
+        (Some(Command::Restore { config, from, identity, accept }), _) => {
+            let request =
+                cordon_vault::restore::Request { from: &from, identity: &identity, accept: &accept };
+            cordon_vault::run::restore(&config, &request)
+        }
+        (None, Some(config)) => cordon_vault::run::main(&config, arguments.check),
+        (None, None) => ExitCode::from(2),
+    }
 }

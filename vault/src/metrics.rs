@@ -52,6 +52,8 @@ pub struct Gauges {
     pub held_codes: Gauge,
     /// Records moved to newer keys since start.
     pub rewrapped: Gauge,
+    /// When the last backup since start was taken, in Unix seconds.
+    pub last_backup: Gauge,
 }
 
 impl Metrics {
@@ -80,6 +82,11 @@ impl Metrics {
             "rewrapped_records",
             "Records moved to newer keys since start",
             gauges.rewrapped.clone(),
+        );
+        registry.register(
+            "last_backup_timestamp_seconds",
+            "When the last backup since start was taken; 0 if none was",
+            gauges.last_backup.clone(),
         );
         Self { calls, latency, connections, gauges, registry }
     }

@@ -21,7 +21,7 @@ use std::marker::PhantomData;
 
 use cordon_audit::Receipt;
 use cordon_card::{Brand, CardId, Environment, Expiry, Pan, Token, Truncated, Truncation};
-use cordon_policy::{Detokenize, Inspect, Permit};
+use cordon_policy::{Detokenize, Export, Inspect, Permit};
 use subtle::ConstantTimeEq;
 use thiserror::Error;
 
@@ -138,15 +138,21 @@ impl fmt::Debug for Sealed {
     }
 }
 
-/// Proof that policy allowed a reveal and that the audit line of it is durable. Made from those two things
-/// only.
+/// Proof that policy allowed a reveal or an export and that the audit line of it is durable. Made from those two
+/// things only.
 #[derive(Debug, Clone, Copy)]
-pub struct OpenProof<'a>(PhantomData<(&'a Permit<Detokenize>, &'a Receipt)>);
+pub struct OpenProof<'a>(PhantomData<&'a Receipt>);
 
 impl<'a> OpenProof<'a> {
     /// Decision and audit line of a reveal.
     #[must_use]
     pub fn for_detokenize(_permit: &'a Permit<Detokenize>, _receipt: &'a Receipt) -> OpenProof<'a> {
+        OpenProof(PhantomData)
+    }
+
+    /// Decision and audit line of a page of an export.
+    #[must_use]
+    pub fn for_export(_permit: &'a Permit<Export>, _receipt: &'a Receipt) -> OpenProof<'a> {
         OpenProof(PhantomData)
     }
 

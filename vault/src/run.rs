@@ -18,6 +18,7 @@ use cordon_daemon::tls::{ClientAuth, Identity, Roots, server_config};
 use cordon_policy::Bundle;
 use rustls::ServerConfig;
 use std::fs;
+use std::io::Write;
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
@@ -27,7 +28,8 @@ use std::time::Duration;
 
 /// Directory of the audit log below the data directory.
 pub(crate) const AUDIT: &str = "audit";
-const STORE: &str = "store";
+/// Directory of the store below the data directory.
+pub(crate) const STORE: &str = "store";
 
 /// Runs the daemon to its end.
 #[must_use]
@@ -51,6 +53,45 @@ pub fn main(config: &Path, only_check: bool) -> ExitCode {
     }
     match run(checked, hardening) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Restores a backup and says, as one line of JSON on stdout, what was done.
+#[must_use]
+pub fn restore(config: &Path, request: &crate::restore::Request<'_>) -> ExitCode {
+    let _hardening = harden();
+    if telemetry::init(Format::default(), "info").is_err() {
+        return ExitCode::FAILURE;
+    }
+    let loaded: Result<Config, Vec<String>> = cordon_daemon::config::load(config)
+        .map_err(|error| vec![error.to_string()])
+        .and_then(|loaded: Config| loaded.resolve(config));
+    let loaded = match loaded {
+        Ok(loaded) => loaded,
+        Err(faults) => {
+            for fault in faults {
+                tracing::error!(file = %config.display(), "{fault}");
+            }
+            return ExitCode::from(EX_CONFIG);
+        }
+    };
+    match crate::restore::restore(&loaded, request) {
+        Ok(restored) => {
+            tracing::info!(
+                backup = restored.header.id, taken = restored.header.created_at, shares = ?restored.header.shares,
+                rows = restored.rows.rows, erased = restored.erased, "restored; start the vault and unseal it"
+            );
+            let mut line = serde_json::to_vec(&restored).unwrap_or_default();
+            line.push(b'\n');
+            match std::io::stdout().write_all(&line) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(_closed) => ExitCode::FAILURE,
+            }
+        }
         Err(error) => {
             tracing::error!("{error}");
             ExitCode::FAILURE
@@ -113,6 +154,7 @@ fn run(checked: Checked, hardening: Hardening) -> Result<(), StartError> {
         keyring_epoch: recovered.keyring_epoch.unwrap_or(0),
         sad_ttl: config.sad_ttl(),
         sad_max: config.sad.max,
+        recipients: config.backup.recipients().map_err(StartError::Recipients)?,
     })?);
     let drain = Drain::on_signals(DEADLINE).map_err(StartError::Signals)?;
     let sweeper = start_sweeper(Arc::clone(&vault), drain.clone());
@@ -135,11 +177,15 @@ fn run(checked: Checked, hardening: Hardening) -> Result<(), StartError> {
 }
 
 fn open_store(config: &Config, recovered: &Recovered) -> Result<FjallStore, StoreError> {
-    let options = FjallOptions {
+    FjallStore::open_with(&config.data_dir.join(STORE), recovered.store_sequence, &store_options(config))
+}
+
+/// The engine's bounds as configured.
+pub(crate) const fn store_options(config: &Config) -> FjallOptions {
+    FjallOptions {
         cache_bytes: config.store.cache_mib.saturating_mul(1024 * 1024),
         memtable_bytes: config.store.memtable_mib.saturating_mul(1024 * 1024),
-    };
-    FjallStore::open_with(&config.data_dir.join(STORE), recovered.store_sequence, &options)
+    }
 }
 
 /// What the log must say before anything is served: that it was opened, under which policy, with which store.
@@ -251,6 +297,9 @@ pub enum StartError {
     /// A stored document.
     #[error("the vault can't start: {0}")]
     Vault(#[from] crate::error::VaultError),
+    /// The keys that backups are encrypted to.
+    #[error("backup.recipients: {0}")]
+    Recipients(#[source] cordon_archive::SealError),
     /// Signal handling.
     #[error("signals can't be handled: {0}")]
     Signals(#[source] std::io::Error),
@@ -266,5 +315,5 @@ pub enum StartError {
 }
 
 /// Name of the log in its checkpoints.
-const ORIGIN: &str = "cordon-vault";
+pub(crate) const ORIGIN: &str = "cordon-vault";
 const SWEEP: Duration = Duration::from_millis(200);

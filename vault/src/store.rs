@@ -12,6 +12,7 @@ mod error;
 mod fjall;
 mod resolve;
 pub mod rows;
+mod snapshot;
 mod writer;
 
 #[cfg(test)]
@@ -25,8 +26,9 @@ use crate::fingerprint::Fingerprint;
 use crate::record::Sealed;
 
 pub use self::fjall::{Fjall, FjallOptions, FjallStore};
-pub use embedded::{Change, Embedded, Engine, Pair};
+pub use embedded::{Change, Embedded, Engine, Pair, Pairs};
 pub use error::{Fault, StoreError};
+pub use snapshot::Snapshot;
 
 /// The number of a collection inside the store. Names are mapped to numbers by the vault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -264,6 +266,12 @@ pub trait Store: Send + Sync + 'static {
         expected: Option<u64>,
         bytes: Vec<u8>,
     ) -> impl Future<Output = Result<Committed<u64>, StoreError>> + Send;
+
+    /// Everything the store holds, as of one moment. Writes go on meanwhile.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] or [`StoreError::Corrupt`].
+    fn snapshot(&self) -> Result<Snapshot, StoreError>;
 
     /// The last durable commit. 0: none yet.
     fn sequence(&self) -> u64;

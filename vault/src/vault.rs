@@ -9,6 +9,7 @@ use crate::keyring::Unlocked;
 use crate::sad::{HoldError, Holds};
 use crate::seal::SealDocument;
 use crate::store::Store;
+use cordon_archive::Recipients;
 use cordon_audit::{Action, Event, Log, Name, Outcome, Receipt};
 use cordon_card::{CollectionName, Environment};
 use cordon_daemon::clock::Clock;
@@ -17,16 +18,22 @@ use cordon_policy::Bundle;
 use cordon_wire::ProblemCode;
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 mod administer;
+mod approve;
+mod backup;
 mod ceremony;
 mod detokenize;
+mod export;
 mod rewrap;
 mod select;
+mod stream;
 mod tokenize;
+
+pub use approve::Answer;
 
 /// A vault over some store.
 pub struct Vault<S> {
@@ -49,6 +56,10 @@ pub struct Vault<S> {
     /// The highest keyring epoch the audit log or this process has seen: an older keyring is not opened.
     epoch: AtomicU64,
     metrics: crate::metrics::Metrics,
+    /// Whom backups are encrypted to.
+    recipients: Option<Recipients>,
+    /// Whether a backup is being taken.
+    backing_up: Arc<AtomicBool>,
 }
 
 /// What a vault is made of.
@@ -73,6 +84,8 @@ pub struct Parts<S> {
     pub sad_ttl: Duration,
     /// How many are held at once.
     pub sad_max: usize,
+    /// Whom backups are encrypted to; none are taken without.
+    pub recipients: Option<Recipients>,
 }
 
 /// Where the vault stands. A state has only what exists in it.
@@ -150,6 +163,8 @@ impl<S: Store> Vault<S> {
             older_views: Mutex::default(),
             epoch: AtomicU64::new(parts.keyring_epoch),
             metrics: crate::metrics::Metrics::new(),
+            recipients: parts.recipients,
+            backing_up: Arc::default(),
         })
     }
 

@@ -78,8 +78,8 @@ key = "pki/gateway-egress-key.pem"
     )
 }
 
-/// Configuration of the CLI, so that every other command can be tried on the stack.
-pub(super) fn operator(data: SocketAddr, admin: SocketAddr) -> String {
+/// Configuration of the CLI for the operator or a custodian, so that every other command can be tried on the stack.
+pub(super) fn client(service: &str, data: SocketAddr, admin: SocketAddr) -> String {
     format!(
         r#"policies = "policies"
 
@@ -88,15 +88,27 @@ data = "{data}"
 admin = "{admin}"
 name = "vault.cordon.test"
 roots = "pki/ca.pem"
-cert = "pki/operator.pem"
-key = "pki/operator-key.pem"
+cert = "pki/{service}.pem"
+key = "pki/{service}-key.pem"
 "#
     )
 }
 
 /// Services of the stack that hold a client certificate.
-pub(super) const SERVICES: [&str; 6] =
-    ["gateway-ingress", "gateway-egress", "signup", "billing", "operator", "monitor"];
+pub(super) const SERVICES: [&str; 8] = [
+    "gateway-ingress",
+    "gateway-egress",
+    "signup",
+    "billing",
+    "operator",
+    "custodian-1",
+    "custodian-2",
+    "monitor",
+];
+
+/// Configurations of the CLI, and who each speaks as.
+pub(super) const CLIENTS: [(&str, &str); 3] =
+    [("cordon.toml", "operator"), ("custodian-1.toml", "custodian-1"), ("custodian-2.toml", "custodian-2")];
 
 /// Servers of the stack.
 pub(super) const SERVERS: [&str; 4] =
@@ -141,6 +153,7 @@ fn service(name: &str) -> String {
         "gateway-ingress" => ("cde", "role = \"gateway-ingress\"\ncollections = [\"cards\"]\n"),
         "gateway-egress" => ("cde", "role = \"gateway-egress\"\n"),
         "operator" => ("cde", "role = \"operator\"\ncollections = [\"cards\"]\n"),
+        "custodian-1" | "custodian-2" => ("cde", "role = \"custodian\"\n"),
         "monitor" => ("cde", "role = \"monitor\"\n"),
         "signup" => ("signup", "collections = [\"cards\"]\ndestinations = [\"processor\"]\n"),
         _ => ("billing", ""),
@@ -286,7 +299,7 @@ mod tests {
     #[test]
     fn every_path_in_the_configurations_stays_in_the_directory() {
         let here = SocketAddr::new(HERE, 1);
-        for text in [VAULT.to_owned(), gateway(here), operator(here, here)] {
+        for text in [VAULT.to_owned(), gateway(here), client("operator", here, here)] {
             assert!(!text.contains("\"/") && !text.contains(".."), "{text}");
         }
     }

@@ -126,7 +126,10 @@ impl Stack {
         let program = self.programs.vault.clone();
         let vault = self.child("vault", &program, &["--config", "vault.toml"]).await?;
         let (data, admin) = (address(&vault, "data")?, address(&vault, "admin")?);
-        pki::write_new(&self.directory.join("cordon.toml"), 0o600, bundle::operator(data, admin).as_bytes())?;
+        for (file, service) in bundle::CLIENTS {
+            let text = bundle::client(service, data, admin);
+            pki::write_new(&self.directory.join(file), 0o600, text.as_bytes())?;
+        }
         let collection = open_vault(&pki, admin).await?;
 
         step("starting the gateway");

@@ -3,16 +3,17 @@
 //! Must never say that a key is safe to destroy on its own count: the vault has proven it, or it is not said.
 //! Tests: below, and `tests/tests/rewrap.rs`.
 
+use crate::approvals;
 use crate::collection;
 use crate::configuration::{Settings, block_on};
 use crate::exit::{Failure, Verdict};
 use crate::keys::{Purpose, purpose_name};
 use clap::Args;
 use cordon_card::CollectionName;
-use cordon_client::Administrator;
+use cordon_client::{Administrator, ClientError};
 use cordon_wire::{
-    DEFAULT_REWRAP_RATE, DestroyRequest, DestructionRecord, RewrapList, RewrapRequest, RewrapState,
-    RewrapStatus,
+    DEFAULT_REWRAP_RATE, DestroyRequest, DestructionRecord, Operation, ProblemCode, RewrapList,
+    RewrapRequest, RewrapState, RewrapStatus,
 };
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -51,8 +52,9 @@ pub(crate) struct Rewrap {
 /// `cordon keys destroy`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Refused unless a finished run of `cordon keys rewrap` has shown that no record needs the key. There is no way back:
-backups older than the run can't be opened any more.
+    after_help = "Refused unless a finished run of `cordon keys rewrap` has shown that no record needs the key. Two
+custodians must approve it: the first run asks for that and ends with 75, the same command does it
+afterwards. There is no way back: backups older than the run can't be opened any more.
 
 Examples:
   cordon keys destroy data --collection cards --version 1 --record data-1.json
@@ -136,14 +138,19 @@ impl Destroy {
             collection: self.collection.clone(),
             version: self.version,
         };
-        let record = block_on(async { Ok(administrator.destroy_key(&request).await?) });
-        let record = match (record, &file) {
-            (Ok(record), _) => record,
-            (Err(failure), Some((_, path))) => {
-                std::fs::remove_file(path).map_err(|error| Failure::file(path, &error))?;
-                return Err(failure);
+        let record = match block_on(async { Ok(administrator.destroy_key(&request).await) })? {
+            Ok(record) => record,
+            Err(error) => {
+                if let Some((_, path)) = &file {
+                    std::fs::remove_file(path).map_err(|error| Failure::file(path, &error))?;
+                }
+                return match error {
+                    ClientError::Problem(problem) if problem.code == ProblemCode::ApprovalRequired => {
+                        approvals::ask(settings, administrator, &self.operation())
+                    }
+                    other => Err(other.into()),
+                };
             }
-            (Err(failure), None) => return Err(failure),
         };
         if let Some((mut file, path)) = file {
             let mut text = serde_json::to_string_pretty(&record).map_err(std::io::Error::from)?;
@@ -153,6 +160,16 @@ impl Destroy {
         }
         settings.console().answer(&record, destroyed)?;
         Ok(Verdict::Fine)
+    }
+}
+
+impl Destroy {
+    fn operation(&self) -> Operation {
+        Operation::DestroyKey {
+            purpose: self.purpose.into(),
+            collection: self.collection.clone(),
+            version: self.version,
+        }
     }
 }
 

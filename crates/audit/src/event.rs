@@ -53,6 +53,14 @@ pub enum Action {
     Seal,
     /// The custodians' shares were made anew.
     Rekey,
+    /// Somebody asked custodians to approve an operation.
+    ApprovalRequest,
+    /// A custodian approved an operation.
+    ApprovalGrant,
+    /// A custodian refused an operation.
+    ApprovalReject,
+    /// An approval was used up.
+    ApprovalUse,
     /// A collection was created (10.2.1.7).
     CollectionCreate,
     /// A collection's settings were changed.
@@ -73,6 +81,8 @@ pub enum Action {
     Backup,
     /// A backup was put back.
     Restore,
+    /// Cards were opened to be sent away, encrypted to somebody (10.2.1.1).
+    Export,
     /// Status or metrics were read by an administrator.
     Observe,
     /// The gateway passed a rewritten request to an internal service.

@@ -6,6 +6,7 @@
 use cordon_card::{CardId, CollectionName, Token};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 
 use crate::event::{Action, Outcome, Source, microseconds};
 use crate::name::Name;
@@ -108,13 +109,24 @@ impl LineError {
 
 /// The fields a start-up pass needs; others are skipped, so that an older program can open a newer log.
 #[derive(Deserialize)]
-pub(crate) struct Outline {
+pub(crate) struct Outline<'l> {
     #[serde(rename = "n")]
     pub(crate) index: u64,
     #[serde(default)]
     pub(crate) commit: Option<u64>,
     #[serde(default)]
     pub(crate) epoch: Option<u64>,
+    #[serde(borrow)]
+    what: Cow<'l, str>,
+    #[serde(borrow)]
+    outcome: Cow<'l, str>,
+}
+
+impl Outline<'_> {
+    /// A backup was put back and accepted.
+    pub(crate) fn is_restore(&self) -> bool {
+        self.what == "restore" && self.outcome == "allowed" && self.commit.is_some()
+    }
 }
 
 #[cfg(test)]

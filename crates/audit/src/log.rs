@@ -44,9 +44,9 @@ pub struct Recovered {
     pub root: TreeHash,
     /// Bytes of an unfinished last line that were cut (never acknowledged).
     pub torn_bytes: u64,
-    /// The highest store sequence in any line: a store behind it has lost data.
+    /// The highest store sequence in any line since the last accepted restore: a store behind it has lost data.
     pub store_sequence: Option<u64>,
-    /// The highest keyring epoch in any line: a keyring before it was put back.
+    /// The highest keyring epoch in any line since then: a keyring before it was put back.
     pub keyring_epoch: Option<u64>,
     /// Whether the log was made now.
     pub created: bool,

@@ -54,12 +54,17 @@ pub(crate) struct Walk {
 impl Walk {
     /// Takes the next line, without its newline.
     pub(crate) fn take(&mut self, line: &[u8]) -> Result<(), Flaw> {
-        let outline: Outline = serde_json::from_slice(line).map_err(|_detail| Flaw::NotALine)?;
+        let outline: Outline<'_> = serde_json::from_slice(line).map_err(|_detail| Flaw::NotALine)?;
         expect_index(self.tree.size(), outline.index)?;
         self.sum = chain::check(line, self.sum).ok_or(Flaw::Edited)?;
         self.tree.push(TreeHash::of_leaf(line));
-        self.commit = self.commit.max(outline.commit);
-        self.epoch = self.epoch.max(outline.epoch);
+        if outline.is_restore() {
+            // From here on the store is the one that was put back: what was known of the one before ends.
+            (self.commit, self.epoch) = (outline.commit, outline.epoch);
+        } else {
+            self.commit = self.commit.max(outline.commit);
+            self.epoch = self.epoch.max(outline.epoch);
+        }
         Ok(())
     }
 }

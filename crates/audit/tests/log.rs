@@ -73,6 +73,26 @@ mod tests {
     }
 
     #[test]
+    fn an_accepted_restore_begins_the_anchors_anew_and_a_refused_one_does_not() {
+        let scratch = tempfile::tempdir().unwrap();
+        written(scratch.path(), 10);
+        let restore = |outcome, sequence, epoch| {
+            let (log, _) = Log::open(scratch.path(), ORIGIN).unwrap();
+            let line = Event::new(Action::Restore, outcome).store_sequence(sequence).keyring_epoch(epoch);
+            log.append_blocking(line).unwrap();
+            log.close().unwrap();
+            let recovered = reopen(scratch.path()).unwrap();
+            (recovered.store_sequence, recovered.keyring_epoch)
+        };
+        assert_eq!(restore(Outcome::Denied, 4, 2), (Some(9), Some(2)));
+        assert_eq!(restore(Outcome::Allowed, 4, 1), (Some(4), Some(1)));
+        let (log, _) = Log::open(scratch.path(), ORIGIN).unwrap();
+        log.append_blocking(event().store_sequence(5)).unwrap();
+        log.close().unwrap();
+        assert_eq!(reopen(scratch.path()).unwrap().store_sequence, Some(5));
+    }
+
+    #[test]
     fn appends_of_many_tasks_share_syncs_on_a_real_disk() {
         let scratch = tempfile::tempdir().unwrap();
         let (log, _) = Log::open(scratch.path(), ORIGIN).unwrap();

@@ -13,10 +13,11 @@ pub use endpoint::Endpoint;
 
 use cordon_card::CollectionName;
 use cordon_wire::{
-    AuditPage, Collection, CollectionList, CreateCollection, DeleteRequest, Deleted, DestroyRequest,
-    DestructionRecord, DetokenizeRequest, InitRequest, InitResponse, InspectRequest, Inspected, Items,
-    KeyList, LookupRequest, LookupResult, Problem, Revealed, RewrapList, RewrapRequest, RewrapStatus,
-    RotateRequest, RotateResponse, SealStatus, Status, TokenizeRequest, Tokenized, UnsealRequest,
+    Approval, ApprovalList, ApprovalRequest, AuditPage, Collection, CollectionList, CreateCollection,
+    DeleteRequest, Deleted, DestroyRequest, DestructionRecord, DetokenizeRequest, ExportRequest, InitRequest,
+    InitResponse, InspectRequest, Inspected, Items, KeyList, LookupRequest, LookupResult, Operation, Problem,
+    Revealed, RewrapList, RewrapRequest, RewrapStatus, RotateRequest, RotateResponse, SealStatus, Status,
+    TokenizeRequest, Tokenized, UnsealRequest,
 };
 use transport::Transport;
 
@@ -36,6 +37,9 @@ pub enum ClientError {
     /// An answer this client does not understand.
     #[error("the vault's answer is not understood; are the versions the same?")]
     Malformed,
+    /// What was sent can't be taken here: a disk, a closed pipe.
+    #[error("what the vault sends can't be written: {0}")]
+    Local(#[source] std::io::Error),
     /// Certificates, keys or names that can't be used.
     #[error("client configuration: {0}")]
     Configuration(String),
@@ -230,6 +234,59 @@ impl Administrator {
     /// [`ClientError`].
     pub async fn destroy_key(&self, request: &DestroyRequest) -> Result<DestructionRecord, ClientError> {
         self.0.post("/v1/keys/destroy", request).await
+    }
+
+    /// `POST /v1/backup`: an encrypted stream, handed to `take` as it comes. Gives its length. What `take` got is whole
+    /// only if this gives one.
+    ///
+    /// # Errors
+    /// [`ClientError`]; [`ClientError::Local`] if `take` fails.
+    pub async fn backup(&self, take: impl FnMut(&[u8]) -> std::io::Result<()>) -> Result<u64, ClientError> {
+        self.0.download("/v1/backup", &serde_json::Map::new(), take).await
+    }
+
+    /// `POST /v1/export`: as [`Administrator::backup`], for the cards of a collection.
+    ///
+    /// # Errors
+    /// [`ClientError`]; [`ClientError::Local`] if `take` fails.
+    pub async fn export(
+        &self,
+        request: &ExportRequest,
+        take: impl FnMut(&[u8]) -> std::io::Result<()>,
+    ) -> Result<u64, ClientError> {
+        self.0.download("/v1/export", request, take).await
+    }
+
+    /// `GET /v1/approvals`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn approvals(&self) -> Result<ApprovalList, ClientError> {
+        self.0.get("/v1/approvals").await
+    }
+
+    /// `POST /v1/approvals`: asks custodians, or finds the request that is open for the same operation.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn request_approval(&self, operation: &Operation) -> Result<Approval, ClientError> {
+        self.0.post("/v1/approvals", &ApprovalRequest { operation: operation.clone() }).await
+    }
+
+    /// `POST /v1/approvals/{id}/approve`, as a custodian.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn approve(&self, id: &str) -> Result<Approval, ClientError> {
+        self.0.post(&format!("/v1/approvals/{id}/approve"), &serde_json::Map::new()).await
+    }
+
+    /// `POST /v1/approvals/{id}/reject`, as a custodian.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn reject(&self, id: &str) -> Result<Approval, ClientError> {
+        self.0.post(&format!("/v1/approvals/{id}/reject"), &serde_json::Map::new()).await
     }
 
     /// `GET /v1/audit`: raw lines from index `from`, at most `limit`.

@@ -4,8 +4,9 @@
 use crate::{ClientError, Endpoint};
 use bytes::Bytes;
 use cordon_wire::Problem;
-use http::{Method, Request, StatusCode, header};
+use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
 use hyper::client::conn::http2::SendRequest;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use serde::Serialize;
@@ -47,6 +48,32 @@ impl Transport {
         self.call(Method::POST, path, Bytes::from_owner(Wiped(text))).await
     }
 
+    /// Posts, and hands the answer on as it comes: it may be larger than memory.
+    pub(crate) async fn download(
+        &self,
+        path: &str,
+        body: &(impl Serialize + Sync),
+        mut take: impl FnMut(&[u8]) -> io::Result<()>,
+    ) -> Result<u64, ClientError> {
+        let text = serde_json::to_vec(body).map_err(|_source| ClientError::Malformed)?;
+        let opening = self.open(Method::POST, path, Bytes::from(text));
+        let response = timeout(CALL_TIMEOUT, opening).await.map_err(|_elapsed| ClientError::TimedOut)??;
+        if response.status() != StatusCode::OK {
+            return read_answer::<()>(response).await.map(|()| 0);
+        }
+        let (mut body, mut length) = (response.into_body(), 0_u64);
+        loop {
+            let frame =
+                timeout(STALL_TIMEOUT, body.frame()).await.map_err(|_elapsed| ClientError::TimedOut)?;
+            let Some(frame) = frame else { return Ok(length) };
+            let frame = frame.map_err(|_source| ClientError::Unreachable("the answer broke off"))?;
+            if let Ok(chunk) = frame.into_data() {
+                take(&chunk).map_err(ClientError::Local)?;
+                length = length.saturating_add(u64::try_from(chunk.len()).unwrap_or(u64::MAX));
+            }
+        }
+    }
+
     async fn call<T: DeserializeOwned>(
         &self,
         method: Method,
@@ -65,12 +92,17 @@ impl Transport {
         path: &str,
         body: Bytes,
     ) -> Result<T, ClientError> {
+        read_answer(self.open(method, path, body).await?).await
+    }
+
+    /// Sends a request and waits for the head of its answer.
+    async fn open(&self, method: Method, path: &str, body: Bytes) -> Result<Response<Incoming>, ClientError> {
         let mut attempts = 0;
-        let response = loop {
+        loop {
             attempts += 1;
             let mut sender = self.sender().await?;
             match sender.send_request(self.request(&method, path, body.clone())?).await {
-                Ok(response) => break response,
+                Ok(response) => return Ok(response),
                 // Cancelled means hyper gave the request back unsent: a fresh connection may take it.
                 Err(error) if error.is_canceled() && attempts < MAX_ATTEMPTS => self.forget().await,
                 Err(_) => {
@@ -78,17 +110,7 @@ impl Transport {
                     return Err(ClientError::Unreachable("the connection broke"));
                 }
             }
-        };
-        let status = response.status();
-        let limit = Limited::new(response.into_body(), MAX_ANSWER);
-        let answer =
-            limit.collect().await.map_err(|_source| ClientError::Unreachable("the answer broke off"))?;
-        let text = Zeroizing::new(Vec::from(answer.to_bytes()));
-        if status == StatusCode::OK {
-            return serde_json::from_slice(&text).map_err(|_source| ClientError::Malformed);
         }
-        let problem: Problem = serde_json::from_slice(&text).map_err(|_source| ClientError::Malformed)?;
-        Err(ClientError::Problem(Box::new(problem)))
     }
 
     fn request(&self, method: &Method, path: &str, body: Bytes) -> Result<Request<Full<Bytes>>, ClientError> {
@@ -118,6 +140,18 @@ impl Transport {
             *slot = None;
         }
     }
+}
+
+async fn read_answer<T: DeserializeOwned>(response: Response<Incoming>) -> Result<T, ClientError> {
+    let status = response.status();
+    let limit = Limited::new(response.into_body(), MAX_ANSWER);
+    let answer = limit.collect().await.map_err(|_source| ClientError::Unreachable("the answer broke off"))?;
+    let text = Zeroizing::new(Vec::from(answer.to_bytes()));
+    if status == StatusCode::OK {
+        return serde_json::from_slice(&text).map_err(|_source| ClientError::Malformed);
+    }
+    let problem: Problem = serde_json::from_slice(&text).map_err(|_source| ClientError::Malformed)?;
+    Err(ClientError::Problem(Box::new(problem)))
 }
 
 async fn connect(endpoint: &Endpoint) -> Result<SendRequest<Full<Bytes>>, ClientError> {
@@ -170,6 +204,8 @@ impl AsRef<[u8]> for Wiped {
 
 const MAX_ATTEMPTS: u32 = 2;
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a stream may pause.
+const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// Flow-control window: a full batch answer never waits for an update.

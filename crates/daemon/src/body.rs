@@ -31,6 +31,26 @@ pub fn wiped(bytes: WipedBytes) -> Body {
     full(Bytes::from_owner(bytes))
 }
 
+/// A body whose chunks come one by one, as fast as the peer takes them. An error among them cuts the response off, so
+/// that it can't be taken for a whole one. Chunks are not wiped: send only what may be seen.
+pub fn streamed(chunks: tokio::sync::mpsc::Receiver<Result<Bytes, BoxError>>) -> Body {
+    Chunks(chunks).boxed()
+}
+
+struct Chunks(tokio::sync::mpsc::Receiver<Result<Bytes, BoxError>>);
+
+impl hyper::body::Body for Chunks {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<hyper::body::Frame<Bytes>, BoxError>>> {
+        self.0.poll_recv(context).map(|chunk| chunk.map(|chunk| chunk.map(hyper::body::Frame::data)))
+    }
+}
+
 /// Bytes that are overwritten when dropped, their spare capacity included.
 #[derive(Default)]
 pub struct WipedBytes(Zeroizing<Vec<u8>>);
@@ -244,6 +264,21 @@ mod tests {
         let pieces = Pieces(vec![Some(b"12"), Some(b""), Some(b"34")]);
         assert_eq!(run(read_body(pieces, 4, LONG)).unwrap().as_slice(), b"1234");
         assert!(run(read_body(empty(), 0, LONG)).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_streamed_body_gives_its_chunks_and_is_cut_off_by_an_error() {
+        let (sender, chunks) = tokio::sync::mpsc::channel(4);
+        for chunk in ["12", "34"] {
+            sender.try_send(Ok(Bytes::from(chunk))).unwrap();
+        }
+        drop(sender);
+        assert_eq!(run(read_body(streamed(chunks), 4, LONG)).unwrap().as_slice(), b"1234");
+        let (sender, chunks) = tokio::sync::mpsc::channel(4);
+        sender.try_send(Ok(Bytes::from("12"))).unwrap();
+        sender.try_send(Err("cut".into())).unwrap();
+        drop(sender);
+        assert_eq!(run(read_body(streamed(chunks), 4, LONG)).unwrap_err(), BodyError::Broken);
     }
 
     #[test]

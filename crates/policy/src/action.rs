@@ -19,8 +19,12 @@ pub enum ActionKind {
     Inspect,
     /// Vault: erase a card.
     Delete,
+    /// Vault: all cards of a collection, encrypted to somebody.
+    Export,
     /// Vault: seal, keys, collections, audit, backup.
     Administer,
+    /// Vault: agree, as a custodian, to an operation that takes two.
+    Approve,
     /// Status and metrics.
     Observe,
     /// Gateway: pass a rewritten request on to a service.
@@ -31,13 +35,15 @@ pub enum ActionKind {
 
 impl ActionKind {
     /// Every action.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Tokenize,
         Self::Detokenize,
         Self::Lookup,
         Self::Inspect,
         Self::Delete,
+        Self::Export,
         Self::Administer,
+        Self::Approve,
         Self::Observe,
         Self::Forward,
         Self::Send,
@@ -52,7 +58,9 @@ impl ActionKind {
             Self::Lookup => "lookup",
             Self::Inspect => "inspect",
             Self::Delete => "delete",
+            Self::Export => "export",
             Self::Administer => "administer",
+            Self::Approve => "approve",
             Self::Observe => "observe",
             Self::Forward => "forward",
             Self::Send => "send",
@@ -109,8 +117,12 @@ actions! {
     Inspect
     /// See [`ActionKind::Delete`].
     Delete
+    /// See [`ActionKind::Export`].
+    Export
     /// See [`ActionKind::Administer`].
     Administer
+    /// See [`ActionKind::Approve`].
+    Approve
     /// See [`ActionKind::Observe`].
     Observe
     /// See [`ActionKind::Forward`].

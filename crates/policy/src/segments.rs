@@ -56,6 +56,8 @@ pub enum Role {
     GatewayIngress,
     /// The gateway's egress: the only one that detokenizes.
     GatewayEgress,
+    /// Brings existing cards in from a file: tokenizes, and nothing else.
+    Importer,
     /// An application behind the gateway.
     Application,
     /// Runs the system: inspects, deletes, administers.
@@ -68,9 +70,10 @@ pub enum Role {
 
 impl Role {
     /// Every role.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::GatewayIngress,
         Self::GatewayEgress,
+        Self::Importer,
         Self::Application,
         Self::Operator,
         Self::Custodian,
@@ -83,6 +86,7 @@ impl Role {
         match self {
             Self::GatewayIngress => "gateway-ingress",
             Self::GatewayEgress => "gateway-egress",
+            Self::Importer => "importer",
             Self::Application => "application",
             Self::Operator => "operator",
             Self::Custodian => "custodian",

@@ -185,6 +185,18 @@ pub enum KeyPurpose {
     Index,
 }
 
+impl KeyPurpose {
+    /// As JSON and the command line name it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Kek => "kek",
+            Self::Data => "data",
+            Self::Index => "index",
+        }
+    }
+}
+
 /// State of a key version (NIST SP 800-57 part 1, section 7).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -291,6 +303,9 @@ pub struct Status {
     pub hardening: Vec<HardeningItem>,
     /// Digest of the loaded policy bundle.
     pub policy_digest: String,
+    /// When the last backup since start was taken (RFC 3339, UTC).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_backup: Option<String>,
     /// What an operator should look at, in words.
     pub warnings: Vec<String>,
 }

@@ -6,6 +6,7 @@
 //! Used by: `client`, `vault`, `gateway`, `cli`. Uses: `card`, serde.
 
 mod admin;
+mod approval;
 mod data;
 pub mod limits;
 mod problem;
@@ -17,6 +18,9 @@ pub use admin::{
     AuditPage, Collection, CollectionList, CreateCollection, HardeningItem, InitRequest, InitResponse,
     KeyInfo, KeyList, KeyPurpose, KeyState, RotateRequest, RotateResponse, SealKind, SealState, SealStatus,
     Status, StoreStatus, TokenProfile, TokenShapeChoice, TokenUse, UnsealRequest,
+};
+pub use approval::{
+    APPROVALS_NEEDED, Approval, ApprovalList, ApprovalRequest, ApprovalState, ExportRequest, Operation,
 };
 pub use data::{
     Card, DeleteRequest, Deleted, DetokenizeItem, DetokenizeRequest, InspectRequest, Inspected, ItemResult,

@@ -52,6 +52,8 @@ pub enum ProblemCode {
     NotInitialized,
     /// The vault is sealed: custodians must unseal it.
     Sealed,
+    /// Two custodians must approve this operation first.
+    ApprovalRequired,
     /// The share is not one of this vault's current shares.
     BadShare,
     /// The vault cannot be reached; nothing was forwarded.
@@ -131,6 +133,9 @@ impl ProblemCode {
                 ("not-initialized", 503, "The vault is not initialised: run `cordon init`.")
             }
             Self::Sealed => ("sealed", 503, "The vault is sealed: custodians must run `cordon unseal`."),
+            Self::ApprovalRequired => {
+                ("approval-required", 403, "Two custodians must approve this first: see `cordon approvals`.")
+            }
             Self::BadShare => ("bad-share", 422, "This is not a current share of this vault."),
             Self::VaultUnavailable => {
                 ("vault-unavailable", 503, "The vault can't be reached; nothing was forwarded. Try again.")

@@ -1,19 +1,23 @@
 //! The administration listener: seal, collections, keys, status, audit pages.
 //! Must never serve a data call. Tests: `tests/tests/api.rs`, `tests/tests/identity.rs`.
 
-use super::{Call, Refused, answer, read_json, refuse, take_leave};
+use super::data::collection_name;
+use super::{Call, Refused, answer, read_json, refuse, stream, take_leave};
 use crate::store::Store;
 use crate::vault::Vault;
 use cordon_audit::Action;
 use cordon_daemon::body::Body;
 use cordon_daemon::tls::Peer;
-use cordon_policy::{Administer, Observe};
+use cordon_policy::{Administer, Ask, Export, Observe};
 use cordon_wire::limits::{MAX_ADMIN_BODY, MAX_AUDIT_PAGE};
 use cordon_wire::{
-    CreateCollection, DestroyRequest, InitRequest, ProblemCode, RewrapRequest, RotateRequest, UnsealRequest,
+    CreateCollection, DestroyRequest, ExportRequest, InitRequest, ProblemCode, RewrapRequest, RotateRequest,
+    UnsealRequest,
 };
 use http::{Method, Request, Response, Uri};
 use hyper::body::Incoming;
+
+mod approvals;
 
 /// Answers one request on the administration listener.
 pub async fn handle<S: Store>(vault: &Vault<S>, peer: &Peer, request: Request<Incoming>) -> Response<Body> {
@@ -41,7 +45,15 @@ pub async fn handle<S: Store>(vault: &Vault<S>, peer: &Peer, request: Request<In
 async fn read<S: Store>(call: &Call<'_, S>, uri: &Uri) -> Result<Response<Body>, Refused> {
     let (vault, caller) = (call.vault, &call.caller);
     let action = Action::Observe;
-    let known = ["/v1/seal", "/v1/status", "/v1/collections", "/v1/keys", "/v1/keys/rewrap", "/v1/audit"];
+    let known = [
+        "/v1/seal",
+        "/v1/status",
+        "/v1/collections",
+        "/v1/keys",
+        "/v1/keys/rewrap",
+        "/v1/approvals",
+        "/v1/audit",
+    ];
     if !known.contains(&uri.path()) {
         return Err(Refused::new(action, ProblemCode::UnknownRoute));
     }
@@ -53,6 +65,7 @@ async fn read<S: Store>(call: &Call<'_, S>, uri: &Uri) -> Result<Response<Body>,
         "/v1/collections" => answer(&vault.list_collections(caller, permit).await.map_err(failed)?, caller),
         "/v1/keys" => answer(&vault.list_keys(caller, permit).await.map_err(failed)?, caller),
         "/v1/keys/rewrap" => answer(&vault.list_rewraps(caller, permit).await.map_err(failed)?, caller),
+        "/v1/approvals" => answer(&vault.list_approvals(caller, permit).await.map_err(failed)?, caller),
         _audit => {
             let (from, limit) = page(uri.query()).ok_or(Refused::new(action, ProblemCode::Malformed))?;
             answer(&vault.audit_page(caller, permit, from, limit).await.map_err(failed)?, caller)
@@ -66,6 +79,12 @@ async fn change<S: Store>(
     body: &mut Incoming,
 ) -> Result<Response<Body>, Refused> {
     let (vault, caller) = (call.vault, &call.caller);
+    if let Some(rest) = path.strip_prefix("/v1/approvals") {
+        return approvals::change(call, rest, body).await;
+    }
+    if path == "/v1/export" {
+        return export(call, body).await;
+    }
     let action = match path {
         "/v1/seal/init" => Action::Init,
         "/v1/seal/unseal" => Action::Unseal,
@@ -74,6 +93,7 @@ async fn change<S: Store>(
         "/v1/keys/rotate" => Action::KeyRotate,
         "/v1/keys/rewrap" => Action::Rewrap,
         "/v1/keys/destroy" => Action::KeyDestroy,
+        "/v1/backup" => Action::Backup,
         _other => return Err(Refused::new(Action::Authenticate, ProblemCode::UnknownRoute)),
     };
     let permit = call.decide::<Administer>(action, |ask| ask)?;
@@ -89,6 +109,7 @@ async fn change<S: Store>(
             answer(&vault.unseal(caller, permit, request.share).await.map_err(failed)?, caller)
         }
         "/v1/seal/seal" => answer(&vault.seal(caller, permit).await.map_err(failed)?, caller),
+        "/v1/backup" => stream(vault.backup(caller, permit).await.map_err(failed)?, caller),
         "/v1/collections" => {
             let request: CreateCollection = read_json(body, MAX_ADMIN_BODY).await.map_err(refused)?;
             answer(&vault.create_collection(caller, permit, request).await.map_err(failed)?, caller)
@@ -106,6 +127,17 @@ async fn change<S: Store>(
             answer(&vault.rotate(caller, permit, request).await.map_err(failed)?, caller)
         }
     })
+}
+
+/// Decided for the collection that the body names.
+async fn export<S: Store>(call: &Call<'_, S>, body: &mut Incoming) -> Result<Response<Body>, Refused> {
+    let action = Action::Export;
+    let request: ExportRequest =
+        read_json(body, MAX_ADMIN_BODY).await.map_err(|code| Refused::new(action, code))?;
+    let known = collection_name(call.vault.bundle(), request.collection.as_str());
+    let permit = call.decide::<Export>(action, |ask| Ask { collection: known, ..ask })?;
+    let exported = call.vault.export(&call.caller, permit, request).await;
+    Ok(stream(exported.map_err(Refused::of(action))?, &call.caller))
 }
 
 /// `from` and `limit` of an audit page; both have defaults, anything else is malformed.

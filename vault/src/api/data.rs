@@ -162,7 +162,7 @@ impl<'a, S: Store> Call<'a, S> {
 }
 
 /// The bundle's own text of a collection name, if it knows it.
-fn collection_name<'b>(bundle: &'b cordon_policy::Bundle, name: &str) -> Option<&'b str> {
+pub(super) fn collection_name<'b>(bundle: &'b cordon_policy::Bundle, name: &str) -> Option<&'b str> {
     bundle.collections().map(|collection| collection.name.as_str()).find(|known| *known == name)
 }
 

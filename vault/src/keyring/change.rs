@@ -126,6 +126,24 @@ impl Unlocked {
         self.succeed(document)
     }
 
+    /// The successor that knows a request for approval to be over; forgotten a week after the time at which it could not be
+    /// used anyway.
+    ///
+    /// # Errors
+    /// [`KeyringError::Corrupt`] if the epoch is exhausted.
+    pub fn close(
+        &self,
+        approval: &KeyId,
+        until: Timestamp,
+        now: Timestamp,
+    ) -> Result<Unlocked, KeyringError> {
+        let mut document = self.successor()?;
+        let forgotten = now.saturating_sub(KEEP_CLOSED).map_err(|_range| CLOCK)?;
+        document.closed.retain(|_approval, until| *until > forgotten);
+        document.closed.insert(approval.clone(), until);
+        self.succeed(document)
+    }
+
     fn rewrap<U: Stored>(
         &self,
         row: &mut KeyRow,
@@ -212,6 +230,9 @@ fn retire_active(
     highest.checked_add(1).ok_or(KeyringError::Corrupt("the versions are exhausted"))
 }
 
+const CLOCK: KeyringError = KeyringError::Corrupt("the clock is out of range");
+/// Longer than a clock may be set back by.
+const KEEP_CLOSED: SignedDuration = SignedDuration::from_hours(7 * 24);
 /// Cryptoperiods in days (SP 800-57 part 1 table 1: at most two years of protecting for symmetric keys).
 const KEK_DAYS: i64 = 365;
 const DATA_DAYS: i64 = 365;

@@ -4,7 +4,7 @@
 //! [`super::Unlocked`] turns rows into keys. Tests: `keyring/tests.rs`; fuzzed by
 //! `fuzz/fuzz_targets/keyring.rs`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cordon_card::Environment;
 use data_encoding::BASE64;
@@ -36,6 +36,10 @@ pub struct Document {
     /// Counts every change; a document with a lower epoch than one already seen is a rollback.
     pub(super) epoch: u64,
     pub(super) keys: Vec<KeyRow>,
+    /// Requests for approval that were used or rejected, and when their time is over. They stand here because an older
+    /// keyring can't be put back.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) closed: BTreeMap<KeyId, Timestamp>,
 }
 
 /// One version of one key: its dates, its state, and its bytes wrapped by another key.

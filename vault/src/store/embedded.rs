@@ -17,7 +17,7 @@ use super::rows::{self, KeyRange};
 use super::writer::Writer;
 use super::{
     CollectionId, Committed, Document, IndexEntry, Inserted, KnownCard, MAX_DOCUMENT, MAX_SEALED, NewCard,
-    Replacement, Row, Store, StoreError, StoreStatistics, resolve,
+    Replacement, Row, Snapshot, Store, StoreError, StoreStatistics, resolve,
 };
 use crate::record::Sealed;
 
@@ -35,6 +35,9 @@ pub trait Engine: Send + Sync + 'static {
     /// [`StoreError::Io`] or [`StoreError::Corrupt`].
     fn range(&self, range: KeyRange, limit: usize) -> Result<Vec<Pair>, StoreError>;
 
+    /// All pairs in key order, as of the moment of this call.
+    fn all(&self) -> Pairs;
+
     /// Applies all changes or none, and returns once they would survive a power cut. Nothing of it is
     /// readable before. Called from one thread at a time; after an error it isn't called again.
     ///
@@ -51,6 +54,9 @@ pub trait Engine: Send + Sync + 'static {
 
 /// A key and its value.
 pub type Pair = (Vec<u8>, Vec<u8>);
+
+/// Pairs one by one.
+pub type Pairs = Box<dyn Iterator<Item = Result<Pair, StoreError>> + Send>;
 
 /// One change of a batch, in key order: rows come before the index entries that lead to them.
 #[derive(Debug, PartialEq, Eq)]
@@ -103,10 +109,15 @@ pub(super) fn check_anchor(store: u64, anchor: Option<u64>) -> Result<(), StoreE
 
 /// The last commit, after proving that none of the marked ones before it is missing.
 fn last_commit<E: Engine>(engine: &E) -> Result<u64, StoreError> {
+    last_marked(&engine.range(rows::commit_range(), usize::MAX)?)
+}
+
+/// The last of these commits, after proving that none is missing.
+pub(super) fn last_marked(stored: &[Pair]) -> Result<u64, StoreError> {
     let mut marks = 0_u64;
     let (mut first, mut last) = (u64::MAX, 0);
-    for (key, value) in engine.range(rows::commit_range(), usize::MAX)? {
-        let sequence = rows::decode_commit(&key, &value)?;
+    for (key, value) in stored {
+        let sequence = rows::decode_commit(key, value)?;
         marks = marks.saturating_add(1);
         first = first.min(sequence);
         last = last.max(sequence);
@@ -212,6 +223,10 @@ impl<E: Engine> Store for Embedded<E> {
         self.writer.submit(1, move |group| group.put_document(key, expected, &bytes)).await
     }
 
+    fn snapshot(&self) -> Result<Snapshot, StoreError> {
+        Snapshot::of(self.engine.all())
+    }
+
     fn sequence(&self) -> u64 {
         self.writer.sequence()
     }
@@ -232,7 +247,7 @@ fn check_sealed(sealed: &Sealed) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn read_row(collection: CollectionId, token: Token, value: &[u8]) -> Result<Row, StoreError> {
+pub(super) fn read_row(collection: CollectionId, token: Token, value: &[u8]) -> Result<Row, StoreError> {
     let row = rows::decode_row(value)?;
     let sealed = Sealed::from_stored(row.sealed)
         .map_err(|_not_an_envelope| StoreError::Corrupt("not a sealed record"))?;

@@ -28,7 +28,7 @@ mod journal;
 
 use self::journal::{Journal, Torn, bytes};
 use super::StoreError;
-use super::embedded::{Change, Embedded, Engine, Pair, check_anchor};
+use super::embedded::{Change, Embedded, Engine, Pair, Pairs, check_anchor};
 use super::rows::KeyRange;
 
 /// The default store: one directory, one process.
@@ -74,6 +74,24 @@ impl Embedded<Fjall> {
             check_anchor(0, anchor)?;
         }
         Self::start(Fjall::open(dir, options)?, anchor)
+    }
+
+    /// Makes a store in an empty directory from the pairs of a [`super::Snapshot`], and opens it. What `next` gives is
+    /// checked pair by pair; a directory that was not filled to the end must not be used.
+    ///
+    /// # Errors
+    /// Those of `next`; [`StoreError::Corrupt`] for pairs that no store wrote; else as [`FjallStore::open`].
+    pub fn fill<E: From<StoreError>>(
+        dir: &Path,
+        options: &FjallOptions,
+        next: impl FnMut() -> Result<Option<Pair>, E>,
+    ) -> Result<Self, E> {
+        if !is_blank(dir)? {
+            return Err(StoreError::Invalid("a directory that is not empty").into());
+        }
+        let engine = Fjall::open(dir, options)?;
+        super::snapshot::fill(&engine, next)?;
+        Ok(Self::start(engine, None)?)
     }
 }
 
@@ -148,6 +166,13 @@ impl Engine for Fjall {
                 Err(error) => Err(sort_error("reading", error)),
             })
             .collect()
+    }
+
+    fn all(&self) -> Pairs {
+        Box::new(self.database.snapshot().iter(&self.keyspace).map(|guard| match guard.into_inner() {
+            Ok((key, value)) => Ok((key.to_vec(), value.to_vec())),
+            Err(error) => Err(sort_error("reading", error)),
+        }))
     }
 
     fn commit(&self, changes: Vec<Change>) -> Result<(), StoreError> {

@@ -3,7 +3,7 @@
 //! Must never be reachable outside tests.
 
 use super::StoreError;
-use super::embedded::{Change, Engine, Pair};
+use super::embedded::{Change, Engine, Pair, Pairs};
 use super::rows::KeyRange;
 use std::collections::BTreeMap;
 use std::io;
@@ -51,6 +51,11 @@ impl Engine for Memory {
     fn range(&self, range: KeyRange, limit: usize) -> Result<Vec<Pair>, StoreError> {
         let content = self.content.lock().unwrap();
         Ok(content.range(range).take(limit).map(|(key, value)| (key.clone(), value.clone())).collect())
+    }
+
+    fn all(&self) -> Pairs {
+        let content = self.content.lock().unwrap().clone();
+        Box::new(content.into_iter().map(Ok))
     }
 
     fn commit(&self, changes: Vec<Change>) -> Result<(), StoreError> {

@@ -88,11 +88,21 @@ pub fn commit_range() -> KeyRange {
     (Bound::Included(vec![KIND_COMMIT]), Bound::Excluded(vec![KIND_ROW]))
 }
 
+/// Whether a key is that of a commit's mark.
+pub fn is_commit(key: &[u8]) -> bool {
+    key.first() == Some(&KIND_COMMIT)
+}
+
 /// The key of a row.
 pub fn row_key(collection: CollectionId, token: &Token) -> Vec<u8> {
     let mut key = row_prefix(collection);
     key.extend_from_slice(token.as_str().as_bytes());
     key
+}
+
+/// Whether a key is that of a row of the collection.
+pub fn is_row_of(key: &[u8], collection: CollectionId) -> bool {
+    key.starts_with(&row_prefix(collection))
 }
 
 /// The keys of a collection's rows, from the beginning or after a token.
@@ -123,7 +133,7 @@ pub fn row_token(key: &[u8]) -> Result<(CollectionId, Token), StoreError> {
 
 /// The key of an index entry.
 pub fn claim_key(collection: CollectionId, entry: &IndexEntry) -> Vec<u8> {
-    let mut key = Vec::with_capacity(41);
+    let mut key = Vec::with_capacity(CLAIM_KEY);
     key.push(KIND_CLAIM);
     key.extend_from_slice(&collection.0.to_be_bytes());
     key.extend_from_slice(&entry.version.to_be_bytes());
@@ -331,6 +341,26 @@ pub fn decode_document(value: &[u8]) -> Result<Document, StoreError> {
     Ok(Document { version, bytes: bytes.to_vec() })
 }
 
+/// Checks that a pair is one that this version writes.
+///
+/// # Errors
+/// [`StoreError::Corrupt`].
+pub fn check_pair(key: &[u8], value: &[u8]) -> Result<(), StoreError> {
+    let (kind, rest) = key.split_first().ok_or(StoreError::Corrupt(BAD_KIND))?;
+    match *kind {
+        KIND_HEADER if rest.is_empty() => check_header(value),
+        KIND_COMMIT => decode_commit(key, value).map(drop),
+        KIND_ROW => row_token(key).and_then(|_of| decode_row(value)).map(drop),
+        KIND_CLAIM if key.len() == CLAIM_KEY => decode_claim(value).map(drop),
+        KIND_DOCUMENT => {
+            let name = std::str::from_utf8(rest).map_err(|_not_text| StoreError::Corrupt(BAD_DOCUMENT))?;
+            document_key(name).map_err(|_length| StoreError::Corrupt(BAD_DOCUMENT))?;
+            decode_document(value).map(drop)
+        }
+        _ => Err(StoreError::Corrupt(BAD_KIND)),
+    }
+}
+
 /// A range of keys.
 pub type KeyRange = (Bound<Vec<u8>>, Bound<Vec<u8>>);
 
@@ -397,6 +427,9 @@ const FLAG_EXPIRES: u8 = 4;
 
 const INDEX_COUNT: &str = "the number of index entries";
 const DOCUMENT_LENGTH: &str = "the length of a document";
+/// Kind, collection, index-key version, fingerprint.
+const CLAIM_KEY: usize = 1 + 4 + 4 + 32;
+const BAD_KIND: &str = "a pair of no known kind";
 const BAD_HEADER: &str = "not a header of this version";
 const BAD_COMMIT: &str = "not a commit mark";
 const BAD_ROW_KEY: &str = "not the key of a row";

@@ -157,6 +157,10 @@ impl<S: Store> Vault<S> {
             },
             hardening: self.hardening_items(),
             policy_digest: self.bundle.digest().to_owned(),
+            last_backup: Timestamp::from_second(self.metrics.gauges().last_backup.get())
+                .ok()
+                .filter(|at| *at > Timestamp::UNIX_EPOCH)
+                .map(|at| at.to_string()),
             warnings: self.warnings(),
         })
     }

@@ -4,6 +4,7 @@
 //! without proof that nothing needs it. Tests: `tests/tests/rewrap.rs`.
 
 use super::administer::{keyring_error, purpose_of};
+use super::approve::Approved;
 use super::{Caller, State, Vault};
 use crate::error::VaultError;
 use crate::keyring::{KeyState, Purpose, Unlocked};
@@ -13,8 +14,8 @@ use crate::store::{CollectionId, Replacement, Row, Store};
 use cordon_audit::{Action, Event, Name, Outcome};
 use cordon_policy::{Administer, Observe, Permit};
 use cordon_wire::{
-    DestroyRequest, DestructionRecord, KeyPurpose, ProblemCode, RewrapList, RewrapRequest, RewrapStatus,
-    VersionNeed,
+    DestroyRequest, DestructionRecord, KeyPurpose, Operation, ProblemCode, RewrapList, RewrapRequest,
+    RewrapStatus, VersionNeed,
 };
 use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
@@ -275,11 +276,11 @@ impl<S: Store> Vault<S> {
         self.older_views.lock().unwrap_or_else(PoisonError::into_inner).push(view);
     }
 
-    /// Destroys one key version that nothing needs.
+    /// Destroys one key version that nothing needs, once two custodians have approved it.
     ///
     /// # Errors
     /// [`ProblemCode::Conflict`] with the reason, if the key is in use or no finished run has proven that it is not;
-    /// [`ProblemCode::UnknownCollection`].
+    /// [`ProblemCode::UnknownCollection`]; [`ProblemCode::ApprovalRequired`].
     pub async fn destroy_key(
         &self,
         caller: &Caller,
@@ -295,28 +296,52 @@ impl<S: Store> Vault<S> {
             (KeyPurpose::Kek, Some(_)) | (_, None) => return Err(ProblemCode::BadField.into()),
         };
         let number = collection.as_ref().map(crate::collections::Collection::number);
-        let next = keys.destroy(purpose, number, request.version).map_err(|error| keyring_error(&error))?;
+        let _possible =
+            keys.destroy(purpose, number, request.version).map_err(|error| keyring_error(&error))?;
         if let Some(number) = number {
             self.prove_unneeded(&keys, number, purpose, request.version).await?;
         }
+        let operation = Operation::DestroyKey {
+            purpose: request.purpose,
+            collection: request.collection.clone(),
+            version: request.version,
+        };
+        let approved = self.approve_use(caller, &operation).await?;
+        self.destroy_approved(caller, &permit, approved, purpose, number).await
+    }
+
+    /// The destruction itself. It takes the approval by value: there is no other way in.
+    async fn destroy_approved(
+        &self,
+        caller: &Caller,
+        permit: &Permit<Administer>,
+        approved: Approved,
+        purpose: Purpose,
+        number: Option<CollectionId>,
+    ) -> Result<DestructionRecord, VaultError> {
+        let Operation::DestroyKey { purpose: named, collection, version } = approved.into_operation() else {
+            return Err(VaultError::Integrity("an approval of another operation"));
+        };
+        let next = self.keys()?.destroy(purpose, number, version).map_err(|error| keyring_error(&error))?;
         let gone = next.list().into_iter().find(|key| {
             let place = (key.purpose, key.collection.map(CollectionId), key.version);
-            place == (purpose, number, request.version)
+            place == (purpose, number, version)
         });
         let gone = gone.ok_or(VaultError::Integrity("a destroyed key is gone from the keyring"))?;
         let mut line =
-            self.change(caller, Action::KeyDestroy, &permit).on(&Name::parse_or_withhold(gone.id.as_str()));
+            self.change(caller, Action::KeyDestroy, permit).on(&Name::parse_or_withhold(gone.id.as_str()));
         if let Some(collection) = &collection {
-            line = line.collection(&collection.name);
+            line = line.collection(collection);
         }
-        let receipt = self.record(line.keyring_epoch(next.epoch())).await?;
+        // Without the epoch: the keyring that has it is not on disk yet, and would be missed at the next unseal.
+        let receipt = self.record(line).await?;
         self.install(next).await?;
         self.anchor(caller, Action::KeyDestroy, self.store.sequence()).await?;
         Ok(DestructionRecord {
             id: gone.id.as_str().to_owned(),
-            purpose: request.purpose,
-            collection: request.collection.clone(),
-            version: request.version,
+            purpose: named,
+            collection,
+            version,
             commitment: gone.commitment_prefix,
             created_at: gone.created.to_string(),
             destroyed_at: self.clock.now().to_string(),

@@ -74,12 +74,13 @@ impl<'k> Asked<'k> {
         let route = self.route.map(Route::uid);
         let resource = match self.kind {
             ActionKind::Forward | ActionKind::Send => route,
-            ActionKind::Administer | ActionKind::Observe => Some(system),
+            ActionKind::Administer | ActionKind::Approve | ActionKind::Observe => Some(system),
             ActionKind::Tokenize
             | ActionKind::Detokenize
             | ActionKind::Lookup
             | ActionKind::Inspect
-            | ActionKind::Delete => self.collection.map(|found| &found.uid),
+            | ActionKind::Delete
+            | ActionKind::Export => self.collection.map(|found| &found.uid),
         };
         Parts {
             principal: &self.principal.uid,
@@ -170,9 +171,11 @@ impl Needs {
         let none =
             Self { collection: false, destination: false, acted_for: false, plane: None, purpose: false };
         match kind {
-            ActionKind::Tokenize | ActionKind::Lookup | ActionKind::Inspect | ActionKind::Delete => {
-                Self { collection: true, ..none }
-            }
+            ActionKind::Tokenize
+            | ActionKind::Lookup
+            | ActionKind::Inspect
+            | ActionKind::Delete
+            | ActionKind::Export => Self { collection: true, ..none },
             ActionKind::Detokenize => Self {
                 collection: true,
                 destination: true,
@@ -180,7 +183,7 @@ impl Needs {
                 plane: Some(Plane::Egress),
                 purpose: true,
             },
-            ActionKind::Administer | ActionKind::Observe => none,
+            ActionKind::Administer | ActionKind::Approve | ActionKind::Observe => none,
             ActionKind::Forward => Self { acted_for: true, plane: Some(Plane::Ingress), ..none },
             ActionKind::Send => Self { destination: true, plane: Some(Plane::Egress), ..none },
         }

@@ -93,7 +93,11 @@ impl Engine {
             purpose: None,
         };
         let parts = match kind {
-            ActionKind::Tokenize | ActionKind::Lookup | ActionKind::Inspect | ActionKind::Delete => plain,
+            ActionKind::Tokenize
+            | ActionKind::Lookup
+            | ActionKind::Inspect
+            | ActionKind::Delete
+            | ActionKind::Export => plain,
             ActionKind::Detokenize => Parts {
                 acted_for: Some(&service),
                 destination: Some(&destination),
@@ -101,7 +105,9 @@ impl Engine {
                 purpose: Some("sample"),
                 ..plain
             },
-            ActionKind::Administer | ActionKind::Observe => Parts { resource: &self.system, ..plain },
+            ActionKind::Administer | ActionKind::Approve | ActionKind::Observe => {
+                Parts { resource: &self.system, ..plain }
+            }
             ActionKind::Forward => Parts { resource: &ingress, acted_for: Some(&service), ..plain },
             ActionKind::Send => Parts { resource: &egress, destination: Some(&destination), ..plain },
         };

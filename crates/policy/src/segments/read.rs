@@ -173,7 +173,7 @@ fn check_scope(
     may_lookup: bool,
 ) {
     let (wrong, wanted) = match role {
-        Role::GatewayIngress | Role::GatewayEgress => (scope != Scope::Cde, "cde"),
+        Role::GatewayIngress | Role::GatewayEgress | Role::Importer => (scope != Scope::Cde, "cde"),
         Role::Operator | Role::Custodian => (scope.is_out(), "cde or connected"),
         Role::Application | Role::Monitor => (may_lookup && scope.is_out(), "cde or connected"),
     };
@@ -332,7 +332,7 @@ fn uri(text: &str) -> Result<String, Mistake> {
     ))
 }
 
-fn roles() -> [(&'static str, Role); 6] {
+fn roles() -> [(&'static str, Role); 7] {
     Role::ALL.map(|role| (role.as_str(), role))
 }
 

@@ -161,8 +161,11 @@ fn a_template_is_found() {
 fn slips_in_the_schema_are_found() {
     let schema = "schema.cedarschema";
     let faults = |files: Files| files.parse().map(|_bundle| ()).unwrap_err().to_string();
-    let found =
-        faults(Files::shipped().replace(schema, "action administer, observe", "action administer, watch"));
+    let found = faults(Files::shipped().replace(
+        schema,
+        "action administer, approve, observe",
+        "action administer, approve, watch",
+    ));
     assert!(found.contains("the schema lacks the action \"observe\""), "{found}");
     let found = faults(Files::shipped().replace(schema, "entity Collection;", "entity Collection"));
     assert!(found.starts_with("schema.cedarschema:"), "{found}");

@@ -71,7 +71,7 @@ fn services_are_found_by_exact_uri_only() {
 #[test]
 fn its_data_are_typed() {
     let bundle = Files::shipped().parse().unwrap();
-    assert_eq!(bundle.services().count(), 8);
+    assert_eq!(bundle.services().count(), 11);
     assert_eq!(bundle.listeners().count(), 4);
     assert_eq!(bundle.segments().count(), 3);
     assert_eq!(bundle.collections().map(|found| found.name.as_str()).collect::<Vec<_>>(), ["cards"]);
@@ -80,7 +80,7 @@ fn its_data_are_typed() {
     assert!(processor.admits("203.0.113.5".parse().unwrap()));
     assert!(!processor.admits("203.0.113.77".parse().unwrap()));
     let forbids = bundle.statements().filter(|statement| statement.effect == StatementEffect::Forbid).count();
-    assert_eq!((bundle.statements().count(), forbids), (11, 3));
+    assert_eq!((bundle.statements().count(), forbids), (14, 3));
 
     let [signup] = bundle.ingress() else { panic!("one way in") };
     assert_eq!(signup.path, PathPattern::Exact("/signup".to_owned()));

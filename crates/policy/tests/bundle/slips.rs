@@ -129,9 +129,9 @@ pub(crate) const IN_SEGMENTS: &[Slip] = &[
     slip(
         SEGMENTS,
         "name = \"monitor\"",
-        "name = \"custodian\"",
-        "name = \"custodian\"\nuri = \"spiffe://example.com/cordon/monitor\"",
-        "the name \"custodian\" is taken",
+        "name = \"custodian-1\"",
+        "name = \"custodian-1\"\nuri = \"spiffe://example.com/cordon/monitor\"",
+        "the name \"custodian-1\" is taken",
         "",
     ),
     slip(

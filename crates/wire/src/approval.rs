@@ -1,0 +1,174 @@
+//! Approvals: what two custodians must agree to before it is done, and where each request stands.
+//! Must never let one approval stand for another operation: arguments are part of it. Tests: `tests/tests/approvals.rs`.
+
+use crate::KeyPurpose;
+use cordon_card::CollectionName;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// An operation that needs approvals, exact in its arguments: two that differ in one argument are two operations.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Operation {
+    /// `keys destroy`.
+    DestroyKey {
+        /// What the key is for.
+        purpose: KeyPurpose,
+        /// Its collection; none for the key-encryption key.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        collection: Option<CollectionName>,
+        /// Its version.
+        version: u32,
+    },
+    /// `export`.
+    Export {
+        /// The collection whose cards leave.
+        collection: CollectionName,
+        /// The age public key that they are encrypted to.
+        recipient: String,
+    },
+}
+
+/// Body of `POST /v1/export`: the answer is JSON lines, encrypted to the recipient.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExportRequest {
+    /// The collection whose cards leave.
+    pub collection: CollectionName,
+    /// The age public key that they are encrypted to.
+    pub recipient: String,
+}
+
+impl From<ExportRequest> for Operation {
+    fn from(request: ExportRequest) -> Self {
+        Self::Export { collection: request.collection, recipient: request.recipient }
+    }
+}
+
+impl Operation {
+    /// Its kind, as JSON and audit lines name it.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::DestroyKey { .. } => "destroy-key",
+            Self::Export { .. } => "export",
+        }
+    }
+
+    /// The collection it is about, if it is about one.
+    #[must_use]
+    pub const fn collection(&self) -> Option<&CollectionName> {
+        match self {
+            Self::DestroyKey { collection, .. } => collection.as_ref(),
+            Self::Export { collection, .. } => Some(collection),
+        }
+    }
+}
+
+/// What a custodian is asked to approve, in words.
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::DestroyKey { purpose, collection: Some(collection), version } => {
+                write!(f, "destroy {} key {version} of {collection}", purpose.as_str())
+            }
+            Self::DestroyKey { purpose, collection: None, version } => {
+                write!(f, "destroy {} key {version}", purpose.as_str())
+            }
+            Self::Export { collection, recipient } => {
+                write!(f, "export all cards of {collection} to {recipient}")
+            }
+        }
+    }
+}
+
+/// Body of `POST /v1/approvals`. The answer is the request that is open for this operation, or a new one.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ApprovalRequest {
+    /// What is to be approved.
+    pub operation: Operation,
+}
+
+/// Where a request for approval stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ApprovalState {
+    /// Custodians are missing.
+    Pending,
+    /// Enough custodians agreed; the operation may be done once.
+    Approved,
+    /// A custodian refused.
+    Rejected,
+    /// The operation was begun with it.
+    Used,
+    /// Its time is over.
+    Expired,
+}
+
+/// A request for approval.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Approval {
+    /// Its id.
+    pub id: String,
+    /// What is to be approved.
+    pub operation: Operation,
+    /// Where it stands.
+    pub state: ApprovalState,
+    /// Custodians that must agree.
+    pub needed: u8,
+    /// Who asked.
+    pub requested_by: String,
+    /// When (RFC 3339, UTC).
+    pub requested_at: String,
+    /// Until when it can be approved and used (RFC 3339, UTC).
+    pub expires_at: String,
+    /// Custodians that agreed.
+    pub approved_by: Vec<String>,
+    /// The custodian that refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rejected_by: Option<String>,
+}
+
+/// Answer of `GET /v1/approvals`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ApprovalList {
+    /// Newest first.
+    pub approvals: Vec<Approval>,
+}
+
+/// Custodians that must agree to an operation (PCI DSS 3.7.6: dual control).
+pub const APPROVALS_NEEDED: u8 = 2;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn destroy(version: u32) -> Operation {
+        let collection = CollectionName::parse("cards").ok();
+        Operation::DestroyKey { purpose: KeyPurpose::Data, collection, version }
+    }
+
+    #[test]
+    fn an_operation_has_one_form_and_takes_no_other_field() {
+        let text = r#"{"destroy-key":{"purpose":"data","collection":"cards","version":1}}"#;
+        assert_eq!(serde_json::to_string(&destroy(1)).unwrap(), text);
+        assert_eq!(serde_json::from_str::<Operation>(text).unwrap(), destroy(1));
+        for wrong in [
+            r#"{"destroy-key":{"purpose":"data","collection":"cards","version":1,"also":2}}"#,
+            r#"{"destroy-key":{"purpose":"data","collection":"cards"}}"#,
+            r#"{"destroy-everything":{}}"#,
+        ] {
+            assert!(serde_json::from_str::<Operation>(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn operations_that_differ_in_one_argument_differ() {
+        assert_ne!(destroy(1), destroy(2));
+        let kek = Operation::DestroyKey { purpose: KeyPurpose::Kek, collection: None, version: 1 };
+        assert_ne!(destroy(1), kek);
+        assert_eq!(destroy(1).to_string(), "destroy data key 1 of cards");
+        assert_eq!(kek.to_string(), "destroy kek key 1");
+    }
+}

@@ -28,7 +28,7 @@ mod transcripts {
         String::from_utf8(output.stderr.clone()).unwrap()
     }
 
-    const COMMANDS: [&[&str]; 17] = [
+    const COMMANDS: [&[&str]; 23] = [
         &["dev"],
         &["init"],
         &["unseal"],
@@ -45,6 +45,12 @@ mod transcripts {
         &["cert", "issue"],
         &["audit", "tail"],
         &["audit", "verify"],
+        &["audit", "prove"],
+        &["audit", "check-proof"],
+        &["audit", "consistency"],
+        &["audit", "witness", "init"],
+        &["audit", "witness", "cosign"],
+        &["audit", "cosign"],
         &["completions"],
     ];
 

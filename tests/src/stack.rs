@@ -34,6 +34,8 @@ pub struct Options {
     pub gateway: bool,
     /// Worker threads of each daemon.
     pub workers: usize,
+    /// `[audit]` of the vault's configuration, whole; none when empty.
+    pub audit: String,
     /// Where signups are forwarded to instead of the stub, which records too much for a load.
     pub upstream: Option<SocketAddr>,
 }
@@ -46,6 +48,7 @@ impl Default for Options {
             seal: SealKind::DevFile,
             gateway: true,
             workers: 2,
+            audit: String::new(),
             upstream: None,
         }
     }
@@ -124,7 +127,7 @@ impl Stack {
             processor.address,
             &authority,
         )?;
-        write_vault_configuration(dir.path(), options.workers, None)?;
+        write_vault_configuration(dir.path(), &options, None)?;
         let vault = start_vault(dir.path())?;
         Ok(Self { vault, gateway: None, signup, processor, authority, shares: Vec::new(), dir, options })
     }
@@ -175,9 +178,14 @@ impl Stack {
     /// It did not become ready.
     pub fn restart_vault(&mut self) -> Result<()> {
         let addresses = (self.vault.address("data")?, self.vault.address("admin")?);
-        write_vault_configuration(self.dir.path(), self.options.workers, Some(addresses))?;
+        write_vault_configuration(self.dir.path(), &self.options, Some(addresses))?;
         self.vault = start_vault(self.dir.path())?;
         Ok(())
+    }
+
+    /// Another `[audit]` for the vault, from its next start on.
+    pub fn configure_audit(&mut self, audit: impl Into<String>) {
+        self.options.audit = audit.into();
     }
 
     /// The run's directory: configurations, data, logs.
@@ -318,9 +326,10 @@ fn write_private(path: &Path, text: &str) -> Result<()> {
 
 fn write_vault_configuration(
     dir: &Path,
-    workers: usize,
+    options: &Options,
     addresses: Option<(SocketAddr, SocketAddr)>,
 ) -> Result<()> {
+    let Options { workers, audit, .. } = options;
     let any = "127.0.0.1:0".to_owned();
     let (data, admin) =
         addresses.map_or((any.clone(), any), |(data, admin)| (data.to_string(), admin.to_string()));
@@ -343,6 +352,8 @@ listen = "127.0.0.1:0"
 cert = "ca-vault.cordon.test.pem"
 key = "ca-vault.cordon.test.key"
 client_roots = "ca.pem"
+
+{audit}
 "#
     );
     write_private(&dir.join("vault.toml"), &text)

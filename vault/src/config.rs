@@ -33,6 +33,9 @@ pub struct Config {
     /// Held security codes.
     #[serde(default)]
     pub sad: SadConfig,
+    /// Sinks, witnesses and reserved space of the audit log.
+    #[serde(default)]
+    pub audit: cordon_audit::Settings,
 }
 
 /// Where a listener binds.
@@ -113,7 +116,7 @@ impl Config {
         ] {
             *path = base.join(&*path);
         }
-        let mut faults = Vec::new();
+        let mut faults = self.audit.resolve(base);
         if !self.metrics.listen.ip().is_loopback() {
             faults.push("metrics.listen must be a loopback address: it speaks clear text".to_owned());
         }

@@ -7,7 +7,7 @@ use cordon_card::{CardId, CollectionName, Token};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::event::{Action, Outcome, Source, microseconds};
+use crate::event::{Action, Outcome, Source, maybe_microseconds, microseconds};
 use crate::name::Name;
 
 /// One audit line.
@@ -20,6 +20,9 @@ pub struct Line {
     /// When (UTC).
     #[serde(serialize_with = "microseconds")]
     pub at: Timestamp,
+    /// When the first of several refusals happened that this line stands for; `at` is the last of them.
+    #[serde(default, skip_serializing_if = "Option::is_none", serialize_with = "maybe_microseconds")]
+    pub since: Option<Timestamp>,
     /// Who: a service's name, or the URI of its certificate.
     pub who: Name,
     /// What.

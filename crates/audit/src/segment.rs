@@ -3,7 +3,7 @@
 //! It must never read a line of unbounded length. Tests: `walk.rs`, `tests/log.rs`.
 
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 /// One segment file.
@@ -66,6 +66,13 @@ impl RawLines {
     pub(crate) fn open(path: &Path) -> io::Result<RawLines> {
         let reader = BufReader::with_capacity(BUFFER, File::open(path)?);
         Ok(RawLines { reader, line: Vec::new(), consumed: 0 })
+    }
+
+    /// From this byte on, which begins a line.
+    pub(crate) fn open_at(path: &Path, offset: u64) -> io::Result<RawLines> {
+        let mut lines = RawLines::open(path)?;
+        lines.reader.seek(SeekFrom::Start(offset))?;
+        Ok(lines)
     }
 
     /// Bytes of whole lines so far.

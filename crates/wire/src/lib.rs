@@ -6,6 +6,7 @@
 //! Used by: `client`, `vault`, `gateway`, `cli`. Uses: `card`, serde.
 
 mod admin;
+mod attest;
 mod data;
 pub mod limits;
 mod problem;
@@ -18,6 +19,7 @@ pub use admin::{
     KeyInfo, KeyList, KeyPurpose, KeyState, RotateRequest, RotateResponse, SealKind, SealState, SealStatus,
     Status, StoreStatus, TokenProfile, TokenShapeChoice, TokenUse, UnsealRequest,
 };
+pub use attest::{AuditCosigned, AuditSink, AuditStatus, AuditSubmission, CosignedStatus};
 pub use data::{
     Card, DeleteRequest, Deleted, DetokenizeItem, DetokenizeRequest, InspectRequest, Inspected, ItemResult,
     Items, LookupItem, LookupRequest, LookupResult, Revealed, TokenizeItem, TokenizeRequest, Tokenized,

@@ -6,8 +6,8 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::error::AuditError;
 use crate::event::Action;
-use crate::log::AuditError;
 
 /// What stands in the way, as the keeper last saw it.
 #[derive(Debug, Default)]

@@ -15,7 +15,7 @@ use crate::event::Event;
 use crate::flood::Flood;
 use crate::follow::Follower;
 use crate::gate::{Gate, Progress};
-use crate::log::Inlet;
+use crate::inlet::Inlet;
 use crate::merkle::TreeHash;
 use crate::sink::View;
 use crate::tiles::Builder;

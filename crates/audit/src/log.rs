@@ -6,7 +6,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
@@ -16,20 +16,22 @@ use tokio::sync::oneshot;
 use crate::checkpoint::Checkpoint;
 use crate::cosigned::{self, CosignError, Cosigned, Shelf};
 use crate::directory::{Directory, Medium};
+use crate::error::AuditError;
 use crate::event::{Action, Event};
 use crate::flood::Flood;
-use crate::gate::{Gate, PATIENCE};
+use crate::gate::PATIENCE;
+use crate::inlet::{Inlet, QUEUE_LINES};
 use crate::keeper::{Duties, Keeper};
 use crate::merkle::TreeHash;
-use crate::name::{Name, NameError};
+use crate::name::Name;
 use crate::note::{Signer, VerifierKey};
 use crate::receipt::Kind;
 use crate::segment::Segment;
 use crate::settings::Settings;
-use crate::sink::{SinkError, SinkStatus, Sinks, View};
+use crate::sink::{SinkStatus, Sinks, View};
 use crate::tiles::Builder;
 use crate::verify::{self, CHECKPOINT, VerifyError};
-use crate::walk::{LONGEST_EVENT, Tail, Walk};
+use crate::walk::{Tail, Walk};
 use crate::writer::{Command, Shared, Waiter, Writer};
 
 pub(crate) use crate::receipt::Receipt;
@@ -52,15 +54,6 @@ struct Aides {
     sinks: Arc<[View]>,
     announced: Arc<AtomicBool>,
     running: Mutex<Option<(Keeper, Sinks)>>,
-}
-
-/// The way into the queue.
-#[derive(Debug, Clone)]
-pub(crate) struct Inlet {
-    origin: Name,
-    queue: SyncSender<Command>,
-    shared: Arc<Shared>,
-    gate: Arc<Gate>,
 }
 
 /// What was found when a log was opened.
@@ -396,119 +389,6 @@ impl Log {
     }
 }
 
-impl Inlet {
-    /// Durable lines.
-    pub(crate) fn size(&self) -> u64 {
-        self.shared.size.load(Ordering::Acquire)
-    }
-
-    /// Lines that the newest checkpoint covers.
-    pub(crate) fn signed(&self) -> u64 {
-        self.shared.latest().size()
-    }
-
-    /// Queues an event that nobody waits for.
-    pub(crate) fn put(&self, event: &mut Event) -> Result<(), AuditError> {
-        let (answer, _nobody) = oneshot::channel();
-        self.submit(event, Waiter::Task(answer))
-    }
-
-    fn admits(&self, action: Action) -> Result<(), AuditError> {
-        if self.shared.poisoned.load(Ordering::Acquire) {
-            return Err(AuditError::Poisoned);
-        }
-        self.gate.admits(action)
-    }
-
-    fn submit<K: Kind>(&self, event: &mut Event<K>, waiter: Waiter) -> Result<(), AuditError> {
-        self.admits(event.action())?;
-        let rendered = event.render(&self.origin).map_err(AuditError::Render)?;
-        let length = rendered.len();
-        if length > LONGEST_EVENT {
-            return Err(AuditError::TooLong);
-        }
-        let queued = &self.shared.queued_bytes;
-        if queued.fetch_add(length, Ordering::Relaxed).saturating_add(length) > QUEUE_BYTES {
-            queued.fetch_sub(length, Ordering::Relaxed);
-            return Err(AuditError::Full);
-        }
-        self.queue.try_send(Command::Append(rendered, waiter)).map_err(|error| {
-            queued.fetch_sub(length, Ordering::Relaxed);
-            match error {
-                TrySendError::Full(_) => AuditError::Full,
-                TrySendError::Disconnected(_) => AuditError::Closed,
-            }
-        })?;
-        self.gate.submitted.fetch_add(1, Ordering::Release);
-        Ok(())
-    }
-}
-
-/// Why the log cannot be opened, or an event not be recorded. None is the client's fault.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum AuditError {
-    /// A file of the log cannot be used. Operator.
-    #[error("audit log {}", path.display())]
-    Io {
-        /// The file or directory.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// The name of the log is not one. Operator.
-    #[error("the audit log's name is not valid")]
-    Origin(#[source] NameError),
-    /// Another process has the log open. Operator.
-    #[error("another process has the audit log open")]
-    InUse,
-    /// Others than the owner may write to the directory, or read the signing key. Operator.
-    #[error("{} must be accessible to its owner only", path.display())]
-    OpenToOthers {
-        /// The directory or key file.
-        path: PathBuf,
-    },
-    /// The signing key is unusable, or missing although there are lines. Operator.
-    #[error("the audit log's signing key is missing or unusable")]
-    Key,
-    /// The log is not what was signed: shorter, edited, reordered, or written anew. Operator; do not start.
-    #[error("the audit log was tampered with or lost data")]
-    Tampered(#[source] VerifyError),
-    /// The writer thread could not be started. Operator.
-    #[error("the audit writer cannot start")]
-    Thread(#[source] io::Error),
-    /// A write or sync failed; everything is refused until a restart. Operator (disk).
-    #[error("the audit log cannot be written; refused until restart")]
-    Poisoned,
-    /// More events wait than the queue holds. Operator (disk too slow).
-    #[error("the audit queue is full")]
-    Full,
-    /// Lines do not become durable in time. Operator (disk stuck).
-    #[error("the audit log does not become durable in time")]
-    Stalled,
-    /// Less free space than is reserved for what must still be recorded. Operator.
-    #[error("the audit log's reserved space is touched")]
-    Space,
-    /// A required sink is behind by more than its backlog. Operator.
-    #[error("a required audit sink is behind")]
-    SinkBehind,
-    /// A sink cannot be used. Operator.
-    #[error("audit sink: {0}")]
-    Sink(#[from] SinkError),
-    /// A witness's key cannot be used. Operator.
-    #[error("{0}")]
-    Witness(String),
-    /// The log was closed.
-    #[error("the audit log is closed")]
-    Closed,
-    /// More tokens or ids than one line holds. Bug.
-    #[error("the event is longer than an audit line")]
-    TooLong,
-    /// The event could not be rendered. Bug.
-    #[error("the event cannot be written as a line")]
-    Render(#[source] serde_json::Error),
-}
-
 fn lock(directory: &Path) -> Result<Directory, AuditError> {
     let at = |source: io::Error| AuditError::Io { path: directory.to_owned(), source };
     let files = Directory::lock(directory).map_err(|error| match error.kind() {
@@ -566,10 +446,6 @@ fn recover(
     }
 }
 
-/// Lines that wait to be written, at most.
-const QUEUE_LINES: usize = 65_536;
-/// Bytes that wait to be written, at most: a queue of long lines must not eat the memory.
-const QUEUE_BYTES: usize = 64 * 1024 * 1024;
 /// A segment is ended before it grows beyond this.
 const SEGMENT_BYTES: u64 = 256 * 1024 * 1024;
 const SIGNER: &str = "signer.pk8";

@@ -167,6 +167,16 @@ fn newest(directory: &Path, log: &VerifierKey) -> Result<Checkpoint, ProofError>
     Checkpoint::open(&note, log).map_err(ProofError::Checkpoint)
 }
 
+/// Whether the checkpoint is over the lines in `directory`.
+pub(crate) fn is_root(directory: &Path, checkpoint: &Checkpoint) -> io::Result<bool> {
+    let whole = 0..checkpoint.size();
+    match hashes(directory, &[whole], &|found| found == [*checkpoint.root()]) {
+        Ok(_) => Ok(true),
+        Err(ProofError::Io(error)) if error.kind() != io::ErrorKind::UnexpectedEof => Err(error),
+        Err(_) => Ok(false),
+    }
+}
+
 /// The hashes over the ranges: out of tiles, or of the lines themselves where tiles are missing or wrong.
 fn hashes(
     directory: &Path,

@@ -3,8 +3,9 @@
 use std::os::unix::net::UnixDatagram;
 
 use super::*;
+use crate::error::AuditError;
 use crate::event::{Action, Event, Outcome};
-use crate::log::{AuditError, Log};
+use crate::log::Log;
 use crate::settings::Settings;
 
 fn settings(kind: SinkKind, path: PathBuf) -> SinkSettings {

@@ -6,8 +6,9 @@ use std::sync::mpsc::{self, Sender};
 use std::task::{Context, Poll, Waker};
 
 use super::*;
+use crate::error::AuditError;
 use crate::event::{Action, Event, Outcome};
-use crate::log::{AuditError, Log};
+use crate::log::Log;
 use crate::name::Name;
 
 /// What the disk in memory was asked for, and how it is to answer.

@@ -8,13 +8,18 @@ use crate::exit::{Failure, Verdict, with_causes};
 use crate::layout;
 use crate::output::Console;
 use clap::{Args, Subcommand};
-use cordon_audit::{Action, Checkpoint, Line, Outcome, Source, Verified, VerifierKey, VerifyError};
+use cordon_audit::{
+    Action, Against, Checkpoint, Line, Outcome, Source, Verified, VerifierKey, VerifyError, WitnessKey,
+};
 use cordon_client::Administrator;
 use cordon_wire::limits::MAX_AUDIT_PAGE;
 use serde::Serialize;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+mod prove;
+mod witness;
 
 /// `cordon audit ...`.
 #[derive(Debug, Subcommand)]
@@ -23,6 +28,17 @@ pub(crate) enum Audits {
     Tail(Tail),
     /// Prove that no line was changed, removed or reordered; works offline
     Verify(Verify),
+    /// Prove to others that one line is in the log
+    Prove(prove::Prove),
+    /// Check such a proof; works offline
+    CheckProof(prove::CheckProof),
+    /// Show a witness that the log continues the checkpoint it last cosigned
+    Consistency(witness::Consistency),
+    /// Be a witness of somebody's log
+    #[command(subcommand)]
+    Witness(witness::Witnesses),
+    /// Bring the log a checkpoint that a witness cosigned
+    Cosign(witness::Cosign),
 }
 
 /// `cordon audit tail`.
@@ -59,6 +75,7 @@ back and signed anew.
 Examples:
   cordon audit verify --dir audit --verifier vault-verifier.txt
   cordon audit verify --dir audit --verifier vault-verifier.txt --checkpoint last-week.checkpoint
+  cordon audit verify --dir audit --verifier vault-verifier.txt --witness witness.txt
   cordon audit verify --dir audit --json"
 )]
 pub(crate) struct Verify {
@@ -71,6 +88,9 @@ pub(crate) struct Verify {
     /// A checkpoint that was kept elsewhere
     #[arg(long, value_name = "FILE")]
     checkpoint: Option<PathBuf>,
+    /// The key of a witness that must have cosigned; may be given more than once
+    #[arg(long, value_name = "FILE")]
+    witness: Vec<PathBuf>,
 }
 
 #[derive(Debug, Serialize)]
@@ -86,6 +106,9 @@ struct Proof {
     verifier: PathBuf,
     verifier_from_log: bool,
     kept_checkpoint: Option<PathBuf>,
+    tiles: u64,
+    cosigned_lines: Option<u64>,
+    cosigned_by: Vec<String>,
 }
 
 impl Audits {
@@ -100,6 +123,11 @@ impl Audits {
                 }
             },
             Self::Verify(verify) => verify.run(settings.console()),
+            Self::Prove(prove) => prove.run(settings.console()),
+            Self::CheckProof(check) => check.run(settings.console()),
+            Self::Consistency(consistency) => consistency.run(settings),
+            Self::Witness(witness) => witness.run(settings.console()),
+            Self::Cosign(cosign) => cosign.run(settings),
         }
     }
 }
@@ -167,10 +195,8 @@ impl Tail {
 impl Verify {
     fn run(&self, console: Console) -> Result<Verdict, Failure> {
         let path = self.verifier.clone().unwrap_or_else(|| self.dir.join(VERIFIER));
-        let key = VerifierKey::parse(read(&path)?.trim_end()).map_err(|error| {
-            Failure::refused("verifier", format!("{}: {error}", path.display()))
-                .next("give the verifier key of this log with --verifier")
-        })?;
+        let key = verifier(&path)?;
+        let witnesses = witness_keys(&self.witness)?;
         let kept = match &self.checkpoint {
             None => None,
             Some(file) => {
@@ -181,14 +207,15 @@ impl Verify {
             }
         };
         let spinner = console.spinner("verifying");
-        let result = cordon_audit::verify(&self.dir, &key, kept.as_ref());
+        let against = Against { verifier: &key, kept: kept.as_ref(), witnesses: &witnesses };
+        let result = cordon_audit::verify_against(&self.dir, &against);
         spinner.finish_and_clear();
         let verified = result.map_err(|error| not_verified(&error))?;
-        console.answer(&self.proof(&verified, path), describe_proof)?;
+        console.answer(&self.proof(&verified, path, &witnesses), describe_proof)?;
         Ok(Verdict::Fine)
     }
 
-    fn proof(&self, verified: &Verified, verifier: PathBuf) -> Proof {
+    fn proof(&self, verified: &Verified, verifier: PathBuf, witnesses: &[WitnessKey]) -> Proof {
         Proof {
             valid: true,
             origin: verified.signed.origin().as_str().to_owned(),
@@ -201,6 +228,17 @@ impl Verify {
             verifier,
             verifier_from_log: self.verifier.is_none(),
             kept_checkpoint: self.checkpoint.clone(),
+            tiles: verified.tiles,
+            cosigned_lines: verified
+                .cosigned
+                .as_ref()
+                .filter(|_| !witnesses.is_empty())
+                .map(Checkpoint::size),
+            cosigned_by: witnesses
+                .iter()
+                .zip(&verified.cosigned_at)
+                .map(|(witness, at)| format!("{} at {}", witness.name(), witness::moment(*at)))
+                .collect(),
         }
     }
 }
@@ -225,6 +263,13 @@ fn describe_proof(proof: &Proof) -> String {
     match &proof.kept_checkpoint {
         Some(path) => rows.push(("Kept", format!("{} agrees", path.display()))),
         None => rows.push(("Kept", "no checkpoint from elsewhere was compared (--checkpoint)".to_owned())),
+    }
+    match proof.cosigned_lines {
+        Some(lines) => rows.push((
+            "Cosigned",
+            format!("{} by {}", layout::counted(lines, "line"), proof.cosigned_by.join(", ")),
+        )),
+        None => rows.push(("Cosigned", "no witness was asked for (--witness)".to_owned())),
     }
     if proof.verifier_from_log {
         rows.push((
@@ -297,10 +342,30 @@ fn describe(line: &Line) -> String {
     if let Some(items) = line.items {
         out.push_str(&format!(" items={items}"));
     }
+    if let Some(since) = line.since {
+        out.push_str(&format!(" since={}", layout::moment(&since.to_string())));
+    }
     if let [token] = line.tokens.as_slice() {
         out.push_str(&format!(" token={token}"));
     }
     out
+}
+
+fn verifier(path: &Path) -> Result<VerifierKey, Failure> {
+    VerifierKey::parse(read(path)?.trim_end()).map_err(|error| {
+        Failure::refused("verifier", format!("{}: {error}", path.display()))
+            .next("give the verifier key of this log with --verifier")
+    })
+}
+
+fn witness_keys(paths: &[PathBuf]) -> Result<Vec<WitnessKey>, Failure> {
+    let key = |path: &PathBuf| {
+        WitnessKey::parse(read(path)?.trim_end()).map_err(|error| {
+            Failure::refused("witness", format!("{}: {error}", path.display()))
+                .next("give the witness.txt that `cordon audit witness init` made")
+        })
+    };
+    paths.iter().map(key).collect()
 }
 
 fn read(path: &Path) -> Result<String, Failure> {
@@ -348,6 +413,9 @@ mod tests {
             verifier: "audit/verifier.txt".into(),
             verifier_from_log: true,
             kept_checkpoint: None,
+            tiles: 0,
+            cosigned_lines: None,
+            cosigned_by: Vec::new(),
         };
         let text = describe_proof(&proof);
         assert!(text.contains("Warning") && text.contains("--checkpoint") && text.contains("7 B"), "{text}");

@@ -54,7 +54,7 @@ fn describe(status: &Status) -> String {
         ("Collections", layout::count(status.collections)),
         ("Held codes", format!("{} in memory", layout::counted(status.held_cvvs, "security code"))),
         ("Store", store),
-        ("Audit", layout::counted(status.audit_size, "line")),
+        ("Audit", audit(status)),
         ("Policy", format!("sha-256 {}", status.policy_digest)),
         ("Hardening", hardening(&status.hardening)),
     ];
@@ -71,6 +71,19 @@ fn describe(status: &Status) -> String {
         out.push('\n');
     }
     out
+}
+
+fn audit(status: &Status) -> String {
+    let mut lines = vec![layout::counted(status.audit_size, "line")];
+    if let Some(cosigned) = &status.audit.cosigned {
+        let at = layout::moment(&cosigned.at);
+        lines.push(format!("{} cosigned at {at}", layout::count(cosigned.lines)));
+    }
+    for sink in &status.audit.sinks {
+        let late = if sink.late { ", LATE" } else { "" };
+        lines.push(format!("{} sink {} behind{late}", sink.kind, layout::count(sink.behind)));
+    }
+    lines.join("\n")
 }
 
 fn seal(seal: &SealStatus) -> String {
@@ -107,7 +120,7 @@ fn hardening(items: &[HardeningItem]) -> String {
 mod tests {
     use super::*;
     use cordon_card::Environment;
-    use cordon_wire::StoreStatus;
+    use cordon_wire::{AuditStatus, StoreStatus};
 
     fn sample(state: SealState) -> Status {
         let item = |name: &str, in_force| HardeningItem { name: name.to_owned(), in_force };
@@ -125,6 +138,7 @@ mod tests {
             collections: 2,
             held_cvvs: 1,
             audit_size: 12_345,
+            audit: AuditStatus::default(),
             store: StoreStatus {
                 engine: "fjall".into(),
                 sequence: 9_001,

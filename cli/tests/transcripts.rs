@@ -28,7 +28,7 @@ mod transcripts {
         String::from_utf8(output.stderr.clone()).unwrap()
     }
 
-    const COMMANDS: [&[&str]; 25] = [
+    const COMMANDS: [&[&str]; 31] = [
         &["dev"],
         &["init"],
         &["unseal"],
@@ -53,6 +53,12 @@ mod transcripts {
         &["cert", "issue"],
         &["audit", "tail"],
         &["audit", "verify"],
+        &["audit", "prove"],
+        &["audit", "check-proof"],
+        &["audit", "consistency"],
+        &["audit", "witness", "init"],
+        &["audit", "witness", "cosign"],
+        &["audit", "cosign"],
         &["completions"],
     ];
 

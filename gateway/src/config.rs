@@ -34,6 +34,12 @@ pub struct Config {
     pub metrics: MetricsConfig,
     /// The vault.
     pub vault: VaultConfig,
+    /// Sinks, witnesses and reserved space of the audit log.
+    #[serde(default)]
+    pub audit: cordon_audit::Settings,
+    /// What is wrong with them.
+    #[serde(skip)]
+    pub audit_faults: Vec<String>,
 }
 
 /// `[ingress]`
@@ -110,6 +116,7 @@ impl Config {
         for relative in config.paths() {
             *relative = folder.join(&relative);
         }
+        config.audit_faults = config.audit.resolve(&folder);
         Ok(config)
     }
 

@@ -4,7 +4,7 @@
 
 use crate::plan::{EgressPlan, IngressPlan};
 use crate::problem::Fault;
-use cordon_audit::{Action, Event, Log, Name, Outcome, Receipt};
+use cordon_audit::{Action, AuditError, Event, Log, Name, Outcome, Receipt};
 use cordon_card::Token;
 use cordon_policy::{Forward, Permit, Send};
 use cordon_wire::Tokenized;
@@ -125,17 +125,28 @@ impl Ledger {
         self.append(event.statements(names(permit.statements()))).await
     }
 
-    /// A request is about to be refused, or its answer is.
+    /// A request is about to be refused, or its answer is. What anybody can provoke as often as they like is counted in
+    /// one line when it comes in numbers.
     ///
     /// # Errors
     /// [`Fault::Audit`]: that is then the refusal.
-    pub async fn refuses(&self, exchange: &Exchange, way: Way<'_>, fault: &Fault) -> Result<Receipt, Fault> {
+    pub async fn refuses(&self, exchange: &Exchange, way: Way<'_>, fault: &Fault) -> Result<(), Fault> {
         let action = match fault {
             Fault::Unauthenticated => Action::Authenticate,
             Fault::Leak(_) | Fault::AnswerLeak => Action::LeakFound,
             _ => way.action(),
         };
-        self.append(way.on(exchange.event(action, fault.outcome())).reason(fault.reason())).await
+        let event = way.on(exchange.event(action, fault.outcome())).reason(fault.reason());
+        match fault {
+            Fault::Unauthenticated
+            | Fault::UnknownRoute
+            | Fault::MethodNotAllowed(_)
+            | Fault::Malformed(_)
+            | Fault::Unsupported
+            | Fault::TooLarge
+            | Fault::TooSlow => self.0.append_refusal(event).await.map(drop).map_err(unrecorded),
+            _ => self.append(event).await.map(drop),
+        }
     }
 
     /// Card numbers were found outside the declared fields and masked.
@@ -155,7 +166,7 @@ impl Ledger {
     /// cannot be written is only logged.
     pub async fn refuses_connection(&self, source: IpAddr, reason: &'static str) {
         let event = Event::new(Action::Authenticate, Outcome::Denied).from(source).reason(reason);
-        if self.append(event).await.is_err() {
+        if self.0.append_refusal(event).await.is_err() {
             tracing::error!(reason, "a refused connection could not be recorded");
         }
     }
@@ -163,15 +174,23 @@ impl Ledger {
     /// Whether lines can be written.
     #[must_use]
     pub fn is_sound(&self) -> bool {
-        !self.0.statistics().poisoned
+        !self.0.is_refusing()
+    }
+
+    /// Whether an operator should look at the log.
+    #[must_use]
+    pub fn is_degraded(&self) -> bool {
+        !self.0.degraded().is_empty()
     }
 
     async fn append(&self, event: Event) -> Result<Receipt, Fault> {
-        self.0.append(event).await.map_err(|error| {
-            tracing::error!(%error, "the audit log refused a line");
-            Fault::Audit
-        })
+        self.0.append(event).await.map_err(unrecorded)
     }
+}
+
+fn unrecorded(error: AuditError) -> Fault {
+    tracing::error!(%error, "the audit log refused a line");
+    Fault::Audit
 }
 
 fn names(statements: &[std::sync::Arc<str>]) -> impl Iterator<Item = Name> {

@@ -7,6 +7,7 @@ use cordon_daemon::metrics::{LATENCY_BUCKETS, Metrics as Registry};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Unit;
 use std::fmt;
@@ -58,6 +59,7 @@ pub struct Metrics {
     latency: Latencies,
     leaks: Family<LeakLabels, Counter>,
     vault: Latencies,
+    audit_degraded: Gauge,
 }
 
 impl fmt::Debug for Metrics {
@@ -76,6 +78,7 @@ impl Metrics {
             latency: Family::new_with_constructor(histogram),
             leaks: Family::default(),
             vault: Family::new_with_constructor(histogram),
+            audit_degraded: Gauge::default(),
         };
         registry.register("requests", "Requests by plane, route and outcome", metrics.requests.clone());
         let help = "Time from a request's head to its answer";
@@ -83,6 +86,8 @@ impl Metrics {
         registry.register("leaks", "Card numbers found where none is declared", metrics.leaks.clone());
         let help = "Time of a call to the vault";
         registry.register_with_unit("vault_latency", help, Unit::Seconds, metrics.vault.clone());
+        let help = "1 when the audit log needs an operator";
+        registry.register("audit_degraded", help, metrics.audit_degraded.clone());
         metrics
     }
 
@@ -96,6 +101,11 @@ impl Metrics {
     /// A card number was found.
     pub fn leaked(&self, plane: Plane, place: &'static str, outcome: &'static str) {
         self.leaks.get_or_create(&LeakLabels { plane: plane.as_str(), place, outcome }).inc();
+    }
+
+    /// Whether the audit log needs an operator.
+    pub fn audit_stands(&self, degraded: bool) {
+        self.audit_degraded.set(i64::from(degraded));
     }
 
     /// The vault was called.

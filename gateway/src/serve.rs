@@ -49,13 +49,14 @@ impl Prepared {
         let tokenizer = config.vault.endpoint(&config.vault.ingress_identity);
         let revealer = config.vault.endpoint(&config.vault.egress_identity);
         let metrics = config.metrics.check();
+        let audit = config.audit_faults.iter().cloned().map(StartError::AuditSettings).collect::<Vec<_>>();
         match (plan, ingress, egress, tokenizer, revealer, metrics) {
-            (Ok(plan), Ok(ingress), Ok(egress), Ok(tokenizer), Ok(revealer), Ok(())) => {
+            (Ok(plan), Ok(ingress), Ok(egress), Ok(tokenizer), Ok(revealer), Ok(())) if audit.is_empty() => {
                 Ok(Self { config, plan, ingress, egress, tokenizer, revealer })
             }
             (plan, ingress, egress, tokenizer, revealer, metrics) => {
                 let sides = [ingress.err(), egress.err(), tokenizer.err(), revealer.err(), metrics.err()];
-                Err(plan.err().into_iter().chain(sides.into_iter().flatten()).collect())
+                Err(plan.err().into_iter().chain(sides.into_iter().flatten()).chain(audit).collect())
             }
         }
     }
@@ -65,7 +66,7 @@ impl Prepared {
     /// # Errors
     /// [`StartError`]; nothing is left open.
     pub fn run(self, out: &mut dyn io::Write) -> Result<(), StartError> {
-        let (log, recovered) = Log::open(&self.config.data_dir.join("audit"), ORIGIN)?;
+        let (log, recovered) = Log::open_as(&self.config.data_dir.join("audit"), ORIGIN, &self.config.audit)?;
         let opened = Event::new(Action::AuditOpen, Outcome::Allowed).count(recovered.size);
         let _recorded = log.append_blocking(opened)?;
         let digest = Name::parse_or_withhold(self.plan.bundle.digest());
@@ -87,6 +88,7 @@ impl Prepared {
         let server = serve(listeners, workers, Limits::default(), &drain, &connections)?;
         let _recorded = log.append_blocking(Event::new(Action::Start, Outcome::Allowed))?;
         server.announce(out).map_err(StartError::Announce)?;
+        log.announced();
         stop(server, log)
     }
 }
@@ -141,6 +143,7 @@ fn metrics_listener(config: &Config, registry: Registry, gateway: &Arc<Gateway>,
     Listener::plain("metrics", config.metrics.listen, move |_worker| {
         let (registry, gateway, drain) = (Arc::clone(&registry), Arc::clone(&gateway), drain.clone());
         move |request: Request<Incoming>, _peer: Arc<Peer>| {
+            gateway.metrics.audit_stands(gateway.ledger.is_degraded());
             let ready = gateway.ledger.is_sound() && !drain.is_triggered();
             let response = machine_page(request.method(), request.uri().path(), ready, &registry);
             async move { response }
@@ -185,6 +188,9 @@ pub enum StartError {
     /// A listener.
     #[error(transparent)]
     Serve(#[from] ServeError),
+    /// `[audit]`.
+    #[error("{0}")]
+    AuditSettings(String),
     /// Metrics would leave the machine in plain text.
     #[error("[metrics] listen must be a loopback address: metrics are plain text")]
     MetricsBeyondLoopback,

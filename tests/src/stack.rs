@@ -34,6 +34,8 @@ pub struct Options {
     pub gateway: bool,
     /// Worker threads of each daemon.
     pub workers: usize,
+    /// `[audit]` of the vault's configuration, whole; none when empty.
+    pub audit: String,
     /// Where signups are forwarded to instead of the stub, which records too much for a load.
     pub upstream: Option<SocketAddr>,
     /// age public keys that the vault encrypts backups to.
@@ -48,6 +50,7 @@ impl Default for Options {
             seal: SealKind::DevFile,
             gateway: true,
             workers: 2,
+            audit: String::new(),
             upstream: None,
             recipients: Vec::new(),
         }
@@ -218,6 +221,11 @@ impl Stack {
         Ok(path)
     }
 
+    /// Another `[audit]` for the vault, from its next start on.
+    pub fn configure_audit(&mut self, audit: impl Into<String>) {
+        self.options.audit = audit.into();
+    }
+
     /// The run's directory: configurations, data, logs.
     #[must_use]
     pub fn dir(&self) -> &Path {
@@ -379,7 +387,7 @@ fn write_vault_configuration(
     options: &Options,
     addresses: Option<(SocketAddr, SocketAddr)>,
 ) -> Result<()> {
-    let (workers, recipients) = (options.workers, &options.recipients);
+    let Options { workers, audit, recipients, .. } = options;
     let any = "127.0.0.1:0".to_owned();
     let (data, admin) =
         addresses.map_or((any.clone(), any), |(data, admin)| (data.to_string(), admin.to_string()));
@@ -405,6 +413,8 @@ recipients = {recipients:?}
 cert = "ca-vault.cordon.test.pem"
 key = "ca-vault.cordon.test.key"
 client_roots = "ca.pem"
+
+{audit}
 "#
     );
     write_private(&dir.join("vault.toml"), &text)

@@ -99,10 +99,17 @@ async fn refuse<S: Store>(vault: &Vault<S>, caller: &Caller, refused: Refused) -
         }
     };
     let event = caller.event(refused.action, outcome).reason(code.as_str());
-    match vault.record(event).await {
-        Ok(_receipt) => problem(code, refused.error.detail(), caller),
+    let recorded =
+        if may_be_a_flood(code) { vault.note_refusal(event).await } else { vault.note(event).await };
+    match recorded {
+        Ok(()) => problem(code, refused.error.detail(), caller),
         Err(error) => problem(error.code(), None, caller),
     }
+}
+
+/// Whether anybody can provoke this refusal as often as they like, without having been allowed anything.
+const fn may_be_a_flood(code: ProblemCode) -> bool {
+    matches!(code, ProblemCode::Unauthenticated | ProblemCode::UnknownRoute | ProblemCode::MethodNotAllowed)
 }
 
 fn problem(code: ProblemCode, detail: Option<&str>, caller: &Caller) -> Response<Body> {

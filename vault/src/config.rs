@@ -37,6 +37,9 @@ pub struct Config {
     /// Backups.
     #[serde(default)]
     pub backup: BackupConfig,
+    /// Sinks, witnesses and reserved space of the audit log.
+    #[serde(default)]
+    pub audit: cordon_audit::Settings,
 }
 
 /// Where a listener binds.
@@ -135,7 +138,7 @@ impl Config {
         ] {
             *path = base.join(&*path);
         }
-        let mut faults = Vec::new();
+        let mut faults = self.audit.resolve(base);
         if !self.metrics.listen.ip().is_loopback() {
             faults.push("metrics.listen must be a loopback address: it speaks clear text".to_owned());
         }

@@ -44,6 +44,14 @@ pub struct Gauges {
     pub audit_lines: Gauge,
     /// fsyncs of the audit log since start.
     pub audit_syncs: Gauge,
+    /// 1 when the audit log needs an operator: failed, stuck, out of space, or a sink is behind.
+    pub audit_degraded: Gauge,
+    /// Lines that the slowest audit sink has not taken yet.
+    pub audit_sink_behind: Gauge,
+    /// Lines of the newest checkpoint that a witness cosigned.
+    pub audit_cosigned_lines: Gauge,
+    /// Seconds since it did.
+    pub audit_cosigned_age: Gauge,
     /// Sequence of the last durable commit.
     pub store_sequence: Gauge,
     /// fsyncs of the store since start.
@@ -54,6 +62,23 @@ pub struct Gauges {
     pub rewrapped: Gauge,
     /// When the last backup since start was taken, in Unix seconds.
     pub last_backup: Gauge,
+}
+
+impl Gauges {
+    fn register_audit(&self, registry: &mut cordon_daemon::metrics::Metrics) {
+        for (name, help, gauge) in [
+            ("audit_degraded", "1 when the audit log needs an operator", &self.audit_degraded),
+            (
+                "audit_sink_behind_lines",
+                "Lines the slowest audit sink has not taken",
+                &self.audit_sink_behind,
+            ),
+            ("audit_cosigned_lines", "Lines of the newest cosigned checkpoint", &self.audit_cosigned_lines),
+            ("audit_cosigned_age_seconds", "Age of the newest cosignature", &self.audit_cosigned_age),
+        ] {
+            registry.register(name, help, gauge.clone());
+        }
+    }
 }
 
 impl Metrics {
@@ -71,6 +96,7 @@ impl Metrics {
         registry.register("unsealed", "1 when keys are in memory", gauges.unsealed.clone());
         registry.register("audit_lines", "Lines in the audit log", gauges.audit_lines.clone());
         registry.register("audit_syncs", "fsyncs of the audit log since start", gauges.audit_syncs.clone());
+        gauges.register_audit(&mut registry);
         registry.register(
             "store_sequence",
             "Last durable commit of the store",

@@ -13,20 +13,35 @@
 //!
 //! ```compile_fail
 //! // A proof is made of a permit and a receipt, and of nothing else.
-//! let proof = cordon_vault::record::OpenProof(std::marker::PhantomData);
+//! use cordon_vault::record::OpenProof;
+//! fn forge(receipt: &cordon_audit::Receipt<cordon_audit::Reveal>) -> OpenProof<'_> {
+//!     OpenProof { receipt, collection: cordon_vault::store::CollectionId(1) }
+//! }
+//! ```
+//! ```compile_fail,E0308
+//! // The receipt of another line, here a tokenization's, makes no proof.
+//! use cordon_vault::{collections::Collection, record::OpenProof};
+//! fn reveal(
+//!     permit: &cordon_policy::Permit<cordon_policy::Detokenize>,
+//!     receipt: &cordon_audit::Receipt,
+//!     collection: &Collection,
+//! ) {
+//!     let _proof = OpenProof::for_detokenize(permit, receipt, collection);
+//! }
 //! ```
 
 use std::fmt;
-use std::marker::PhantomData;
 
-use cordon_audit::Receipt;
-use cordon_card::{Brand, CardId, Environment, Expiry, Pan, Token, Truncated, Truncation};
+use cordon_audit::{Inspection, Receipt, Reveal};
+use cordon_card::{Brand, CardId, CollectionName, Environment, Expiry, Pan, Token, Truncated, Truncation};
 use cordon_policy::{Detokenize, Export, Inspect, Permit};
 use subtle::ConstantTimeEq;
 use thiserror::Error;
 
 pub use metadata::{Metadata, MetadataError};
 
+use crate::collections::Collection;
+use crate::error::VaultError;
 use crate::fingerprint::fingerprint;
 use crate::keyring::{DataKeyVersion, IndexKeyVersion, Unlocked};
 use crate::keys::KeyError;
@@ -138,34 +153,84 @@ impl fmt::Debug for Sealed {
     }
 }
 
-/// Proof that policy allowed a reveal or an export and that the audit line of it is durable. Made from those two
-/// things only.
+/// Proof that policy allowed a reveal or an export and that the audit line of it is durable. Made from those two things
+/// only; it opens the records of the tokens that this line names, in the collection that both are about.
 #[derive(Debug, Clone, Copy)]
-pub struct OpenProof<'a>(PhantomData<&'a Receipt>);
+pub struct OpenProof<'a> {
+    receipt: &'a Receipt<Reveal>,
+    collection: CollectionId,
+}
 
 impl<'a> OpenProof<'a> {
     /// Decision and audit line of a reveal.
-    #[must_use]
-    pub fn for_detokenize(_permit: &'a Permit<Detokenize>, _receipt: &'a Receipt) -> OpenProof<'a> {
-        OpenProof(PhantomData)
+    ///
+    /// # Errors
+    /// [`VaultError::Integrity`] if they are not about this collection.
+    pub fn for_detokenize(
+        permit: &'a Permit<Detokenize>,
+        receipt: &'a Receipt<Reveal>,
+        collection: &Collection,
+    ) -> Result<OpenProof<'a>, VaultError> {
+        OpenProof::new(permit.collection(), receipt, collection)
     }
 
     /// Decision and audit line of a page of an export.
-    #[must_use]
-    pub fn for_export(_permit: &'a Permit<Export>, _receipt: &'a Receipt) -> OpenProof<'a> {
-        OpenProof(PhantomData)
+    ///
+    /// # Errors
+    /// As [`OpenProof::for_detokenize`].
+    pub fn for_export(
+        permit: &'a Permit<Export>,
+        receipt: &'a Receipt<Reveal>,
+        collection: &Collection,
+    ) -> Result<OpenProof<'a>, VaultError> {
+        OpenProof::new(permit.collection(), receipt, collection)
     }
 
-    /// Decision and audit line of an inspection, which shows the masked view only.
-    #[must_use]
-    pub fn for_inspect(_permit: &'a Permit<Inspect>, _receipt: &'a Receipt) -> InspectProof<'a> {
-        InspectProof(PhantomData)
+    fn new(
+        permitted: Option<&CollectionName>,
+        receipt: &'a Receipt<Reveal>,
+        collection: &Collection,
+    ) -> Result<OpenProof<'a>, VaultError> {
+        if permitted == Some(&collection.name) && receipt.is_of(&collection.name) {
+            Ok(OpenProof { receipt, collection: collection.number() })
+        } else {
+            Err(VaultError::Integrity("a reveal was recorded for another collection"))
+        }
+    }
+
+    fn covers(&self, binding: &Binding<'_>) -> bool {
+        binding.collection == self.collection && self.receipt.names(binding.token)
     }
 }
 
-/// Proof that policy allowed an inspection and that the audit line of it is durable.
+/// Proof that policy allowed an inspection, which shows the masked view only, and that the audit line of it is durable.
 #[derive(Debug, Clone, Copy)]
-pub struct InspectProof<'a>(PhantomData<(&'a Permit<Inspect>, &'a Receipt)>);
+pub struct InspectProof<'a> {
+    receipt: &'a Receipt<Inspection>,
+    collection: CollectionId,
+}
+
+impl<'a> InspectProof<'a> {
+    /// Decision and audit line of an inspection.
+    ///
+    /// # Errors
+    /// [`VaultError::Integrity`] if they are not about this collection.
+    pub fn new(
+        permit: &'a Permit<Inspect>,
+        receipt: &'a Receipt<Inspection>,
+        collection: &Collection,
+    ) -> Result<InspectProof<'a>, VaultError> {
+        if permit.collection() == Some(&collection.name) && receipt.is_of(&collection.name) {
+            Ok(InspectProof { receipt, collection: collection.number() })
+        } else {
+            Err(VaultError::Integrity("an inspection was recorded for another collection"))
+        }
+    }
+
+    fn covers(&self, binding: &Binding<'_>) -> bool {
+        binding.collection == self.collection && self.receipt.names(binding.token)
+    }
+}
 
 /// What an inspection shows of a card.
 #[derive(Debug)]
@@ -221,8 +286,13 @@ pub fn open(
     keys: &Unlocked,
     binding: &Binding<'_>,
     sealed: &Sealed,
-    _proof: &OpenProof<'_>,
+    proof: &OpenProof<'_>,
 ) -> Result<CardData, Refused> {
+    if proof.covers(binding) { open_covered(keys, binding, sealed) } else { Err(Refused) }
+}
+
+/// Opens a record whose audit line names it.
+fn open_covered(keys: &Unlocked, binding: &Binding<'_>, sealed: &Sealed) -> Result<CardData, Refused> {
     let key = keys.data_key(binding.collection, sealed.key_version).ok_or(Refused)?;
     if !key.state.may_open() {
         return Err(Refused);
@@ -239,13 +309,19 @@ pub fn inspect(
     binding: &Binding<'_>,
     sealed: &Sealed,
     keep: Truncation,
-    _proof: &InspectProof<'_>,
+    proof: &InspectProof<'_>,
 ) -> Result<Masked, Refused> {
-    let key = keys.data_key(binding.collection, sealed.key_version).ok_or(Refused)?;
-    if !key.state.may_open() {
-        return Err(Refused);
-    }
-    let card = decrypt(key, binding, sealed)?;
+    if proof.covers(binding) { inspect_covered(keys, binding, sealed, keep) } else { Err(Refused) }
+}
+
+/// Shows the masked view of a record whose audit line names it.
+fn inspect_covered(
+    keys: &Unlocked,
+    binding: &Binding<'_>,
+    sealed: &Sealed,
+    keep: Truncation,
+) -> Result<Masked, Refused> {
+    let card = open_covered(keys, binding, sealed)?;
     Ok(Masked {
         brand: card.pan.brand(),
         masked: card.pan.truncated(keep),
@@ -365,5 +441,7 @@ const RECORD_LABEL: &str = "cordon/record";
 
 #[cfg(test)]
 mod pinned;
+#[cfg(test)]
+mod proofs;
 #[cfg(test)]
 mod tests;

@@ -136,7 +136,7 @@ fn run(checked: Checked, hardening: Hardening) -> Result<(), StartError> {
             .create(&directory)
             .map_err(StartError::Directory)?;
     }
-    let (audit, recovered) = Log::open(&config.data_dir.join(AUDIT), ORIGIN)?;
+    let (audit, recovered) = Log::open_as(&config.data_dir.join(AUDIT), ORIGIN, &config.audit)?;
     let store = open_store(&config, &recovered)?;
     if recovered.created && store.sequence() > 0 {
         return Err(StartError::AuditLost(store.sequence()));
@@ -162,6 +162,7 @@ fn run(checked: Checked, hardening: Hardening) -> Result<(), StartError> {
     let listeners = listeners(&vault, &audit, &config, &tls);
     let server = serve(listeners, workers, Limits::default(), &drain, vault.metrics().connections())?;
     server.announce(&mut std::io::stdout()).map_err(StartError::Announce)?;
+    audit.announced();
     let drained = server.wait();
     if sweeper.join().is_err() {
         tracing::error!("the sweeper of security codes panicked");
@@ -237,13 +238,14 @@ fn listeners<S: Store>(
     ]
 }
 
-/// A handshake that failed gets a line (PCI DSS 10.2.1.4). Nobody waits for it: there is no request to refuse.
+/// A handshake that failed gets a line, or is counted in one (PCI DSS 10.2.1.4). Nobody waits for it: there is no request to refuse.
 fn audit_refusal(audit: Log) -> impl Fn(SocketAddr, Refused) + Send + Sync + 'static {
     move |address, refused| {
         let audit = audit.clone();
         tokio::spawn(async move {
             let event = Event::new(Action::Authenticate, Outcome::Denied);
-            if let Err(error) = audit.append(event.from(address.ip()).reason(refused.as_str())).await {
+            if let Err(error) = audit.append_refusal(event.from(address.ip()).reason(refused.as_str())).await
+            {
                 tracing::error!(%error, "a refused handshake could not be recorded");
             }
         });
@@ -265,7 +267,8 @@ fn start_rewrapper<S: Store>(
     vault: Arc<Vault<S>>,
     drain: Drain,
 ) -> Result<std::thread::JoinHandle<()>, StartError> {
-    let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(StartError::Thread)?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(StartError::Thread)?;
     let work = move || {
         while !drain.is_triggered() {
             let wait = runtime.block_on(vault.rewrap_step());

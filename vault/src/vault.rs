@@ -10,7 +10,7 @@ use crate::sad::{HoldError, Holds};
 use crate::seal::SealDocument;
 use crate::store::Store;
 use cordon_archive::Recipients;
-use cordon_audit::{Action, Event, Log, Name, Outcome, Receipt};
+use cordon_audit::{Action, Event, Kind, Log, Name, Outcome, Receipt};
 use cordon_card::{CollectionName, Environment};
 use cordon_daemon::clock::Clock;
 use cordon_daemon::process::Hardening;
@@ -24,6 +24,7 @@ use std::time::Duration;
 
 mod administer;
 mod approve;
+mod attest;
 mod backup;
 mod ceremony;
 mod detokenize;
@@ -109,7 +110,12 @@ pub struct Caller {
 impl Caller {
     /// An event by this caller.
     pub(crate) fn event(&self, action: Action, outcome: Outcome) -> Event {
-        Event::new(action, outcome).who(&self.who).from(self.from).request_id(&self.request)
+        self.sign(Event::new(action, outcome))
+    }
+
+    /// An event of any kind, as this caller's.
+    pub(crate) fn sign<K>(&self, event: Event<K>) -> Event<K> {
+        event.who(&self.who).from(self.from).request_id(&self.request)
     }
 }
 
@@ -183,14 +189,14 @@ impl<S: Store> Vault<S> {
     /// Whether data calls are served now.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.keys().is_ok() && !self.audit.statistics().poisoned
+        self.keys().is_ok() && !self.audit.is_refusing()
     }
 
     /// Writes a line and waits until it is durable.
     ///
     /// # Errors
     /// [`VaultError::Audit`]: the call must then be refused.
-    pub async fn record(&self, event: Event) -> Result<Receipt, VaultError> {
+    pub async fn record<K: Kind>(&self, event: Event<K>) -> Result<Receipt<K>, VaultError> {
         Ok(self.audit.append(event).await?)
     }
 
@@ -200,6 +206,14 @@ impl<S: Store> Vault<S> {
     /// [`VaultError::Audit`]: the call must then be refused.
     pub async fn note(&self, event: Event) -> Result<(), VaultError> {
         self.record(event).await.map(drop)
+    }
+
+    /// Writes the line of a refusal that anybody can provoke, or counts it when there are too many like it.
+    ///
+    /// # Errors
+    /// [`VaultError::Audit`].
+    pub async fn note_refusal(&self, event: Event) -> Result<(), VaultError> {
+        Ok(self.audit.append_refusal(event).await.map(drop)?)
     }
 
     /// Wipes security codes whose time is over.

@@ -39,8 +39,8 @@ impl Checkpoint {
         }
         Ok(Checkpoint {
             origin: verifier.name().clone(),
-            size: read_size(size).ok_or(NoteError::Text)?,
-            root: read_root(root).ok_or(NoteError::Text)?,
+            size: read_number(size).ok_or(NoteError::Text)?,
+            root: read_hash(root).ok_or(NoteError::Text)?,
             note: note.to_owned(),
         })
     }
@@ -81,12 +81,13 @@ impl fmt::Debug for Checkpoint {
 }
 
 /// Decimal without sign or leading zero.
-fn read_size(text: &str) -> Option<u64> {
+pub(crate) fn read_number(text: &str) -> Option<u64> {
     let plain = text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
     if plain { text.parse().ok() } else { None }
 }
 
-fn read_root(text: &str) -> Option<TreeHash> {
+/// Base64 of 32 bytes.
+pub(crate) fn read_hash(text: &str) -> Option<TreeHash> {
     let bytes = BASE64.decode(text.as_bytes()).ok()?;
     Some(TreeHash::from_bytes(bytes.try_into().ok()?))
 }

@@ -56,6 +56,11 @@ impl Directory {
         }
     }
 
+    /// For replacing a file that the writer does not touch, while it holds the lock.
+    pub(crate) fn unlocked(path: &Path) -> io::Result<Directory> {
+        Ok(Directory { path: path.to_owned(), handle: File::open(path)? })
+    }
+
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }

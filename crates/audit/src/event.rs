@@ -3,6 +3,7 @@
 //! It must never take a `String`, a `&str` of run time or a card number; each setter takes a type that cannot hold one.
 //! Tests: `event/tests.rs`.
 
+use std::marker::PhantomData;
 use std::net::IpAddr;
 
 use cordon_card::{CardId, CollectionName, Token};
@@ -11,6 +12,7 @@ use jiff::fmt::temporal::DateTimePrinter;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::name::Name;
+use crate::receipt::{Inspection, Plain, Reveal};
 
 /// What was done or asked for (PCI DSS 10.2.1.1 to 10.2.1.7, 10.2.2 "type of event").
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -27,6 +29,8 @@ pub enum Action {
     AuditClose,
     /// Audit lines or a checkpoint were read (10.2.1.3).
     AuditRead,
+    /// A witness's cosignature of a checkpoint was brought.
+    AuditCosign,
     /// A peer's certificate or network was judged (10.2.1.4).
     Authenticate,
     /// A policy bundle was loaded or refused.
@@ -93,6 +97,20 @@ pub enum Action {
     LeakFound,
     /// The wall clock moved against the monotonic one (10.6).
     ClockStep,
+}
+
+impl Action {
+    /// What the process says of itself; recorded even while a copy of the log elsewhere is behind.
+    pub(crate) fn is_of_the_process(self) -> bool {
+        use Action::{AuditClose, AuditOpen, ClockStep, ConfigurationLoad, PolicyLoad, Start, Stop};
+        matches!(self, Start | Stop | AuditOpen | AuditClose | PolicyLoad | ConfigurationLoad | ClockStep)
+    }
+
+    /// The calls that come in numbers; refused while the reserved space is touched, so that the others still fit.
+    pub(crate) fn is_a_data_call(self) -> bool {
+        use Action::{Delete, Detokenize, Forward, Inspect, Lookup, SecurityCode, Send, Tokenize};
+        matches!(self, Tokenize | Detokenize | Lookup | Inspect | Delete | SecurityCode | Forward | Send)
+    }
 }
 
 /// How it ended (10.2.2 "success or failure").
@@ -171,11 +189,18 @@ impl From<&'static str> for Code {
 ///
 /// PCI DSS 10.2.2 wants six fields in each record. Two are arguments of `new`, the time is taken there; who, from where
 /// and on what have truthful defaults (the process itself), so that no record can lack one.
+///
+/// `K` says what its [`Receipt`](crate::Receipt) is good for: nothing, unless the event was made by [`Event::reveal`] or
+/// [`Event::inspection`].
 #[derive(Debug, Serialize)]
 #[must_use = "an event is recorded by appending it"]
-pub struct Event {
+pub struct Event<K = Plain> {
+    #[serde(skip)]
+    kind: PhantomData<K>,
     #[serde(serialize_with = "microseconds")]
     at: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "maybe_microseconds")]
+    since: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     who: Option<Name>,
     what: Action,
@@ -214,8 +239,35 @@ pub struct Event {
 impl Event {
     /// An event that happens now, by the process itself, on itself, until the setters say otherwise.
     pub fn new(what: Action, outcome: Outcome) -> Event {
+        Event::of(what, outcome)
+    }
+}
+
+impl Event<Reveal> {
+    /// Tokens of a collection become cards. The receipt of this line, and of no other, opens their records.
+    pub fn reveal(outcome: Outcome, collection: &CollectionName) -> Event<Reveal> {
+        Event::of(Action::Detokenize, outcome).collection(collection)
+    }
+
+    /// The same for a page of an export.
+    pub fn export(outcome: Outcome, collection: &CollectionName) -> Event<Reveal> {
+        Event::of(Action::Export, outcome).collection(collection)
+    }
+}
+
+impl Event<Inspection> {
+    /// The masked data of tokens of a collection is shown. The receipt opens their records for that alone.
+    pub fn inspection(outcome: Outcome, collection: &CollectionName) -> Event<Inspection> {
+        Event::of(Action::Inspect, outcome).collection(collection)
+    }
+}
+
+impl<K> Event<K> {
+    fn of(what: Action, outcome: Outcome) -> Event<K> {
         Event {
+            kind: PhantomData,
             at: Timestamp::now(),
+            since: None,
             who: None,
             what,
             outcome,
@@ -238,109 +290,115 @@ impl Event {
     }
 
     /// When it happened, where the caller holds a clock of its own.
-    pub fn at(mut self, at: Timestamp) -> Event {
+    pub fn at(mut self, at: Timestamp) -> Event<K> {
         self.at = at;
         self
     }
 
+    /// When the first of several equal events happened, which this one stands for; `at` is the last of them.
+    pub(crate) fn since(mut self, first: Timestamp) -> Event<K> {
+        self.since = Some(first);
+        self
+    }
+
     /// Who asked: the service's name in the policy bundle, else the URI of its certificate.
-    pub fn who(mut self, who: &Name) -> Event {
+    pub fn who(mut self, who: &Name) -> Event<K> {
         self.who = Some(who.clone());
         self
     }
 
     /// The peer's address.
-    pub fn from(mut self, address: IpAddr) -> Event {
+    pub fn from(mut self, address: IpAddr) -> Event<K> {
         self.from = Source::Address(address);
         self
     }
 
     /// The request's id.
-    pub fn request_id(mut self, id: &Name) -> Event {
+    pub fn request_id(mut self, id: &Name) -> Event<K> {
         self.request = Some(id.clone());
         self
     }
 
     /// The service it was done for, when that is not the one that asked.
-    pub fn acting_for(mut self, service: &Name) -> Event {
+    pub fn acting_for(mut self, service: &Name) -> Event<K> {
         self.acting_for = Some(service.clone());
         self
     }
 
     /// What it was done on, when that is no collection, token, card, destination or route: a key, a bundle's digest.
-    pub fn on(mut self, target: &Name) -> Event {
+    pub fn on(mut self, target: &Name) -> Event<K> {
         self.on = Some(target.clone());
         self
     }
 
     /// The collection.
-    pub fn collection(mut self, collection: &CollectionName) -> Event {
+    pub fn collection(mut self, collection: &CollectionName) -> Event<K> {
         self.collection = Some(collection.clone());
         self
     }
 
     /// Adds tokens.
-    pub fn tokens(mut self, tokens: impl IntoIterator<Item = Token>) -> Event {
+    pub fn tokens(mut self, tokens: impl IntoIterator<Item = Token>) -> Event<K> {
         self.tokens.extend(tokens);
         self
     }
 
     /// Adds card ids.
-    pub fn cards(mut self, cards: impl IntoIterator<Item = CardId>) -> Event {
+    pub fn cards(mut self, cards: impl IntoIterator<Item = CardId>) -> Event<K> {
         self.cards.extend(cards);
         self
     }
 
     /// The destination cards were sent to, or were to be.
-    pub fn destination(mut self, destination: &Name) -> Event {
+    pub fn destination(mut self, destination: &Name) -> Event<K> {
         self.destination = Some(destination.clone());
         self
     }
 
     /// The gateway's route.
-    pub fn route(mut self, route: &Name) -> Event {
+    pub fn route(mut self, route: &Name) -> Event<K> {
         self.route = Some(route.clone());
         self
     }
 
     /// The declared purpose.
-    pub fn purpose(mut self, purpose: &Name) -> Event {
+    pub fn purpose(mut self, purpose: &Name) -> Event<K> {
         self.purpose = Some(purpose.clone());
         self
     }
 
     /// Adds the ids of the policy statements that decided.
-    pub fn statements(mut self, statements: impl IntoIterator<Item = Name>) -> Event {
+    pub fn statements(mut self, statements: impl IntoIterator<Item = Name>) -> Event<K> {
         self.by.extend(statements);
         self
     }
 
     /// How many items it covered.
-    pub fn count(mut self, items: u64) -> Event {
+    pub fn count(mut self, items: u64) -> Event<K> {
         self.items = Some(items);
         self
     }
 
     /// Why it was denied or failed.
-    pub fn reason(mut self, code: impl Into<Code>) -> Event {
+    pub fn reason(mut self, code: impl Into<Code>) -> Event<K> {
         self.reason = Some(code.into());
         self
     }
 
     /// The store's sequence number after the commit this event reports, the anchor against a store that went back.
-    pub fn store_sequence(mut self, sequence: u64) -> Event {
+    pub fn store_sequence(mut self, sequence: u64) -> Event<K> {
         self.commit = Some(sequence);
         self
     }
 
     /// The keyring's epoch: the highest one in the log tells a keyring that was put back (PCI DSS 3.7).
-    pub fn keyring_epoch(mut self, epoch: u64) -> Event {
+    pub fn keyring_epoch(mut self, epoch: u64) -> Event<K> {
         self.epoch = Some(epoch);
         self
     }
 
     /// The event as a JSON object, with the fields it lacks filled from `origin`, the name of the log.
-    pub(crate) fn render(mut self, origin: &Name) -> Result<Vec<u8>, serde_json::Error> {
+    pub(crate) fn render(&mut self, origin: &Name) -> Result<Vec<u8>, serde_json::Error> {
         if self.who.is_none() {
             self.who = Some(origin.clone());
         }
@@ -349,8 +407,28 @@ impl Event {
         }
         let lists = self.tokens.len().saturating_add(self.cards.len()).saturating_mul(BYTES_PER_ID);
         let mut out = Vec::with_capacity(BYTES_PER_LINE.saturating_add(lists));
-        serde_json::to_writer(&mut out, &self)?;
+        serde_json::to_writer(&mut out, &*self)?;
         Ok(out)
+    }
+
+    pub(crate) fn action(&self) -> Action {
+        self.what
+    }
+
+    pub(crate) fn time(&self) -> Timestamp {
+        self.at
+    }
+
+    /// What a flood of such events is counted by; only refusals have it.
+    pub(crate) fn refusal(&self) -> Option<Refusal> {
+        let Source::Address(from) = self.from else { return None };
+        let reason = self.reason.filter(|_| self.outcome == Outcome::Denied)?;
+        Some(Refusal { what: self.what, who: self.who.clone(), from, route: self.route.clone(), reason })
+    }
+
+    /// The collection and the tokens it names.
+    pub(crate) fn into_covered(self) -> (Option<CollectionName>, Vec<Token>) {
+        (self.collection, self.tokens)
     }
 
     fn has_no_target(&self) -> bool {
@@ -360,6 +438,26 @@ impl Event {
             && self.cards.is_empty()
             && self.destination.is_none()
             && self.route.is_none()
+    }
+}
+
+/// What refusals have in common that are counted together.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Refusal {
+    pub(crate) what: Action,
+    pub(crate) who: Option<Name>,
+    pub(crate) from: IpAddr,
+    pub(crate) route: Option<Name>,
+    pub(crate) reason: Code,
+}
+
+pub(crate) fn maybe_microseconds<S: Serializer>(
+    at: &Option<Timestamp>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match at {
+        Some(at) => microseconds(at, serializer),
+        None => serializer.serialize_none(),
     }
 }
 

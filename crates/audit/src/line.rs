@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 
-use crate::event::{Action, Outcome, Source, microseconds};
+use crate::event::{Action, Outcome, Source, maybe_microseconds, microseconds};
 use crate::name::Name;
 
 /// One audit line.
@@ -21,6 +21,9 @@ pub struct Line {
     /// When (UTC).
     #[serde(serialize_with = "microseconds")]
     pub at: Timestamp,
+    /// When the first of several refusals happened that this line stands for; `at` is the last of them.
+    #[serde(default, skip_serializing_if = "Option::is_none", serialize_with = "maybe_microseconds")]
+    pub since: Option<Timestamp>,
     /// Who: a service's name, or the URI of its certificate.
     pub who: Name,
     /// What.

@@ -5,33 +5,56 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
-use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use tokio::sync::oneshot;
 
 use crate::appending::Appending;
 use crate::checkpoint::Checkpoint;
+use crate::cosigned::{self, CosignError, Cosigned, Shelf};
 use crate::directory::{Directory, Medium};
-use crate::event::Event;
+use crate::error::AuditError;
+use crate::event::{Action, Event};
+use crate::flood::Flood;
+use crate::gate::PATIENCE;
+use crate::inlet::{Inlet, QUEUE_LINES};
+use crate::keeper::{Duties, Keeper};
 use crate::merkle::TreeHash;
-use crate::name::{Name, NameError};
+use crate::name::Name;
 use crate::note::{Signer, VerifierKey};
+use crate::receipt::Kind;
 use crate::segment::Segment;
+use crate::settings::Settings;
+use crate::sink::{SinkStatus, Sinks, View};
+use crate::tiles::Builder;
 use crate::verify::{self, CHECKPOINT, VerifyError};
-use crate::walk::{LONGEST_EVENT, Tail, Walk};
+use crate::walk::{Tail, Walk};
 use crate::writer::{Command, Shared, Waiter, Writer};
+
+pub(crate) use crate::receipt::Receipt;
 
 /// A handle to the open log. Cheap to clone; one thread writes for all of them.
 #[derive(Debug, Clone)]
 pub struct Log {
-    origin: Name,
     verifier: VerifierKey,
-    queue: SyncSender<Command>,
-    shared: Arc<Shared>,
+    inlet: Inlet,
+    flood: Arc<Flood>,
     thread: Arc<Mutex<Option<JoinHandle<io::Result<()>>>>>,
+    aides: Option<Arc<Aides>>,
+}
+
+/// What a log on a disk has beside its writer.
+#[derive(Debug)]
+struct Aides {
+    directory: PathBuf,
+    shelf: Shelf,
+    sinks: Arc<[View]>,
+    announced: Arc<AtomicBool>,
+    running: Mutex<Option<(Keeper, Sinks)>>,
 }
 
 /// What was found when a log was opened.
@@ -50,23 +73,6 @@ pub struct Recovered {
     pub keyring_epoch: Option<u64>,
     /// Whether the log was made now.
     pub created: bool,
-}
-
-/// Proof that a line is durable. Only the writer makes one.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Receipt {
-    index: u64,
-}
-
-impl Receipt {
-    pub(crate) fn new(index: u64) -> Receipt {
-        Receipt { index }
-    }
-
-    /// The line's place in the log.
-    pub fn index(&self) -> u64 {
-        self.index
-    }
 }
 
 /// Counters since the log was opened.
@@ -92,13 +98,25 @@ pub struct Statistics {
 impl Log {
     /// Opens the log in `directory`, making it if there is none, under the name `origin` (a [`Name`]).
     ///
-    /// Reads every line: the sums, the tree and the checkpoint must agree. An unfinished last line is cut. The caller
-    /// records [`crate::Action::AuditOpen`] with what was recovered.
+    /// Reads every line: the sums, the tree and the checkpoints must agree. An unfinished last line is cut; tiles that are
+    /// missing or wrong are made again. The caller records [`crate::Action::AuditOpen`] with what was recovered.
     ///
     /// # Errors
     /// [`AuditError::Tampered`] if the log is not what was signed; other kinds if it cannot be used.
     pub fn open(directory: &Path, origin: &str) -> Result<(Log, Recovered), AuditError> {
         Log::open_with(directory, origin, SEGMENT_BYTES)
+    }
+
+    /// [`Log::open`] with sinks, witnesses and reserved space.
+    ///
+    /// # Errors
+    /// As [`Log::open`], and for a sink that cannot be used.
+    pub fn open_as(
+        directory: &Path,
+        origin: &str,
+        settings: &Settings,
+    ) -> Result<(Log, Recovered), AuditError> {
+        Log::open_all(directory, origin, SEGMENT_BYTES, settings)
     }
 
     /// [`Log::open`] with another size of segments.
@@ -107,12 +125,23 @@ impl Log {
         origin: &str,
         segment_limit: u64,
     ) -> Result<(Log, Recovered), AuditError> {
+        let settings = Settings { reserve_mib: 0, ..Settings::default() };
+        Log::open_all(directory, origin, segment_limit, &settings)
+    }
+
+    fn open_all(
+        directory: &Path,
+        origin: &str,
+        segment_limit: u64,
+        settings: &Settings,
+    ) -> Result<(Log, Recovered), AuditError> {
         let origin = Name::parse(origin).map_err(AuditError::Origin)?;
         let files = lock(directory)?;
         let found = verify::list(directory).map_err(AuditError::Tampered)?;
         let created = found.is_empty() && !directory.join(CHECKPOINT).exists();
         let signer = signer(&files, origin, created)?;
-        let (walk, tail) = recover(directory, &found, signer.verifier(), created)?;
+        let mut tiles = Builder::default();
+        let (walk, tail) = recover(directory, &found, signer.verifier(), created, &mut tiles)?;
         let at = |source: io::Error| AuditError::Io { path: directory.to_owned(), source };
         if let Some(last) = found.last().filter(|_| tail.torn > 0 || tail.zeros > 0) {
             files.cut(last, tail.whole).map_err(at)?;
@@ -129,7 +158,51 @@ impl Log {
             created,
         };
         let medium = Appending::start(files, found.last(), recovered.size).map_err(at)?;
-        Ok((Log::start(medium, signer, walk, checkpoint, segment_limit)?, recovered))
+        let mut log = Log::start(medium, signer, walk, checkpoint, segment_limit)?;
+        match log.start_aides(directory, tiles, settings) {
+            Ok(aides) => log.aides = Some(Arc::new(aides)),
+            Err(error) => {
+                // Whoever is refused finds the directory free.
+                log.close()?;
+                return Err(error);
+            }
+        }
+        Ok((log, recovered))
+    }
+
+    /// Starts what a log on a disk has beside its writer.
+    fn start_aides(
+        &self,
+        directory: &Path,
+        tiles: Builder,
+        settings: &Settings,
+    ) -> Result<Aides, AuditError> {
+        let witnesses = settings.witness_keys().map_err(|faults| AuditError::Witness(faults.join("; ")))?;
+        let shelf = Shelf::open(directory, &self.verifier, witnesses).map_err(AuditError::Tampered)?;
+        let sinks = Sinks::start(
+            directory,
+            self.inlet.origin.as_str(),
+            tiles.size(),
+            &self.inlet.shared,
+            &settings.sinks,
+        )?;
+        let keeper = Keeper::start(Duties {
+            directory: directory.to_owned(),
+            tiles,
+            inlet: self.inlet.clone(),
+            gate: Arc::clone(&self.inlet.gate),
+            flood: Arc::clone(&self.flood),
+            sinks: Arc::clone(&sinks.views),
+            reserve: settings.reserve_mib.saturating_mul(1024 * 1024),
+        })
+        .map_err(AuditError::Thread)?;
+        Ok(Aides {
+            directory: directory.to_owned(),
+            shelf,
+            sinks: Arc::clone(&sinks.views),
+            announced: Arc::clone(&sinks.announced),
+            running: Mutex::new(Some((keeper, sinks))),
+        })
     }
 
     /// Starts the writer thread.
@@ -150,38 +223,57 @@ impl Log {
             .spawn(move || writer.run(&commands))
             .map_err(AuditError::Thread)?;
         let thread = Arc::new(Mutex::new(Some(thread)));
-        Ok(Log { origin: verifier.name().clone(), verifier, queue, shared, thread })
+        let inlet = Inlet { origin: verifier.name().clone(), queue, shared, gate: Arc::default() };
+        let flood = Arc::new(Flood::new(Instant::now()));
+        Ok(Log { verifier, inlet, flood, thread, aides: None })
     }
 
-    /// Appends an event and waits until its line is durable. If the wait is cancelled, the line is still written.
+    /// Appends an event and waits until its line is durable, for five seconds at most: then the caller is refused, whatever
+    /// becomes of the line. A line that is written after all says more than was done, never less; the same holds when the
+    /// wait is cancelled. Needs a runtime with time.
     ///
     /// # Errors
-    /// [`AuditError::Full`], [`AuditError::Poisoned`], [`AuditError::Closed`] or [`AuditError::TooLong`]; in each case
-    /// what the event reports must not be done.
-    pub async fn append(&self, event: Event) -> Result<Receipt, AuditError> {
+    /// [`AuditError`]; in each case what the event reports must not be done.
+    pub async fn append<K: Kind>(&self, mut event: Event<K>) -> Result<Receipt<K>, AuditError> {
         let (answer, receipt) = oneshot::channel();
-        self.submit(event, Waiter::Task(answer))?;
-        receipt.await.map_err(|_detail| AuditError::Poisoned)
+        self.inlet.submit(&mut event, Waiter::Task(answer))?;
+        let receipt = tokio::time::timeout(PATIENCE, receipt).await.map_err(|_late| AuditError::Stalled)?;
+        Ok(receipt.map_err(|_detail| AuditError::Poisoned)?.covering(event))
     }
 
     /// [`Log::append`] for a thread that may block; not for a task.
     ///
     /// # Errors
     /// As [`Log::append`].
-    pub fn append_blocking(&self, event: Event) -> Result<Receipt, AuditError> {
+    pub fn append_blocking<K: Kind>(&self, mut event: Event<K>) -> Result<Receipt<K>, AuditError> {
         let (answer, receipt) = sync_channel(1);
-        self.submit(event, Waiter::Thread(answer))?;
-        receipt.recv().map_err(|_detail| AuditError::Poisoned)
+        self.inlet.submit(&mut event, Waiter::Thread(answer))?;
+        let receipt = receipt.recv_timeout(PATIENCE).map_err(|error| match error {
+            RecvTimeoutError::Timeout => AuditError::Stalled,
+            RecvTimeoutError::Disconnected => AuditError::Poisoned,
+        })?;
+        Ok(receipt.covering(event))
+    }
+
+    /// Appends a refusal that anybody can provoke, unless there were so many like it that it is only counted: the count
+    /// becomes a line once a minute (threat B16). `None` for one that was counted.
+    ///
+    /// # Errors
+    /// As [`Log::append`].
+    pub async fn append_refusal(&self, event: Event) -> Result<Option<Receipt>, AuditError> {
+        self.inlet.admits(event.action())?;
+        let admitted = event.refusal().is_none_or(|refusal| self.flood.admits(refusal, event.time()));
+        if admitted { self.append(event).await.map(Some) } else { Ok(None) }
     }
 
     /// Durable lines.
     pub fn size(&self) -> u64 {
-        self.shared.size.load(Ordering::Acquire)
+        self.inlet.size()
     }
 
     /// The log's name.
     pub fn origin(&self) -> &Name {
-        &self.origin
+        &self.inlet.origin
     }
 
     /// The key that verifies its checkpoints.
@@ -191,109 +283,112 @@ impl Log {
 
     /// The newest checkpoint, to keep elsewhere.
     pub fn checkpoint(&self) -> Arc<Checkpoint> {
-        self.shared.latest()
+        self.inlet.shared.latest()
+    }
+
+    /// The newest checkpoint that a configured witness cosigned.
+    pub fn cosigned(&self) -> Option<Arc<Cosigned>> {
+        self.aides.as_ref()?.shelf.latest()
+    }
+
+    /// Keeps a cosigned checkpoint, as a witness returns it.
+    ///
+    /// # Errors
+    /// [`CosignError`]: not of this log, of a stranger, or older than the one that is kept.
+    pub fn keep_cosigned(&self, note: &str) -> Result<Arc<Cosigned>, CosignError> {
+        let aides = self.aides.as_ref().ok_or(CosignError::Stranger)?;
+        aides.shelf.put(&aides.directory, &self.verifier, &self.checkpoint(), note)
+    }
+
+    /// The daemon has said on standard output what it says there: from now on a sink may write to it.
+    pub fn announced(&self) {
+        if let Some(aides) = &self.aides {
+            aides.announced.store(true, Ordering::Release);
+        }
+    }
+
+    /// How the sinks stand, in the order of the configuration.
+    pub fn sinks(&self) -> Vec<SinkStatus> {
+        let size = self.size();
+        self.aides.iter().flat_map(|aides| aides.sinks.iter()).map(|sink| sink.status(size)).collect()
+    }
+
+    /// What an operator should look at, in words.
+    pub fn degraded(&self) -> Vec<&'static str> {
+        let gate = &self.inlet.gate;
+        let mut words = Vec::new();
+        if self.inlet.shared.poisoned.load(Ordering::Acquire) {
+            words.push("the audit log failed; every call is refused until a restart");
+        }
+        if gate.stalled.load(Ordering::Relaxed) {
+            words.push("the audit log's disk is stuck; every call is refused");
+        }
+        if gate.low_on_space.load(Ordering::Relaxed) {
+            words.push("the audit log's disk has less free space than is reserved; data calls are refused");
+        }
+        if gate.sink_behind.load(Ordering::Relaxed) {
+            words.push("a required audit sink is behind by more than its backlog; calls are refused");
+        }
+        if self.sinks().iter().any(|sink| sink.late && !sink.required) {
+            words.push("an audit sink is behind by more than its backlog");
+        }
+        if gate.tiles_failed.load(Ordering::Relaxed) {
+            words.push("tiles of the audit log cannot be written");
+        }
+        if self.aides.as_ref().is_some_and(|aides| aides.shelf.has_witnesses()) && self.cosigned().is_none() {
+            words.push("no witness has cosigned the audit log yet");
+        }
+        words
+    }
+
+    /// Whether data calls are refused because of the log.
+    pub fn is_refusing(&self) -> bool {
+        self.inlet.shared.poisoned.load(Ordering::Acquire)
+            || self.inlet.gate.admits(Action::Detokenize).is_err()
     }
 
     /// Counters.
     pub fn statistics(&self) -> Statistics {
+        let shared = &self.inlet.shared;
         Statistics {
             size: self.size(),
-            groups: self.shared.groups.load(Ordering::Relaxed),
-            syncs: self.shared.syncs.load(Ordering::Relaxed),
-            checkpoints: self.shared.checkpoints.load(Ordering::Relaxed),
-            signed: self.shared.latest().size(),
-            queued_bytes: self.shared.queued_bytes.load(Ordering::Relaxed),
-            poisoned: self.shared.poisoned.load(Ordering::Acquire),
+            groups: shared.groups.load(Ordering::Relaxed),
+            syncs: shared.syncs.load(Ordering::Relaxed),
+            checkpoints: shared.checkpoints.load(Ordering::Relaxed),
+            signed: shared.latest().size(),
+            queued_bytes: shared.queued_bytes.load(Ordering::Relaxed),
+            poisoned: shared.poisoned.load(Ordering::Acquire),
         }
     }
 
-    /// Writes what is queued, signs a last checkpoint and releases the directory. Other handles are refused from then on.
+    /// Writes what is queued and the counts of refusals, signs a last checkpoint, brings tiles and sinks up to it and
+    /// releases the directory. Other handles are refused from then on.
     ///
     /// # Errors
     /// [`AuditError::Poisoned`] if the disk failed at any time.
     pub fn close(self) -> Result<(), AuditError> {
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(thread) = thread else { return Err(AuditError::Closed) };
+        for mut counted in self.flood.rest() {
+            // A log that takes no lines any more says so below.
+            let _refused = self.inlet.put(&mut counted).is_err();
+        }
         // A writer that has already ended says why below.
-        let _ended = self.queue.send(Command::Close).is_err();
-        match thread.join() {
+        let _ended = self.inlet.queue.send(Command::Close).is_err();
+        let ended = thread.join();
+        let running = self
+            .aides
+            .as_ref()
+            .and_then(|aides| aides.running.lock().unwrap_or_else(PoisonError::into_inner).take());
+        if let Some((keeper, sinks)) = running {
+            keeper.close();
+            sinks.close();
+        }
+        match ended {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) | Err(_) => Err(AuditError::Poisoned),
         }
     }
-
-    fn submit(&self, event: Event, waiter: Waiter) -> Result<(), AuditError> {
-        if self.shared.poisoned.load(Ordering::Acquire) {
-            return Err(AuditError::Poisoned);
-        }
-        let rendered = event.render(&self.origin).map_err(AuditError::Render)?;
-        let length = rendered.len();
-        if length > LONGEST_EVENT {
-            return Err(AuditError::TooLong);
-        }
-        let queued = &self.shared.queued_bytes;
-        if queued.fetch_add(length, Ordering::Relaxed).saturating_add(length) > QUEUE_BYTES {
-            queued.fetch_sub(length, Ordering::Relaxed);
-            return Err(AuditError::Full);
-        }
-        self.queue.try_send(Command::Append(rendered, waiter)).map_err(|error| {
-            queued.fetch_sub(length, Ordering::Relaxed);
-            match error {
-                TrySendError::Full(_) => AuditError::Full,
-                TrySendError::Disconnected(_) => AuditError::Closed,
-            }
-        })
-    }
-}
-
-/// Why the log cannot be opened, or an event not be recorded. None is the client's fault.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum AuditError {
-    /// A file of the log cannot be used. Operator.
-    #[error("audit log {}", path.display())]
-    Io {
-        /// The file or directory.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// The name of the log is not one. Operator.
-    #[error("the audit log's name is not valid")]
-    Origin(#[source] NameError),
-    /// Another process has the log open. Operator.
-    #[error("another process has the audit log open")]
-    InUse,
-    /// Others than the owner may write to the directory, or read the signing key. Operator.
-    #[error("{} must be accessible to its owner only", path.display())]
-    OpenToOthers {
-        /// The directory or key file.
-        path: PathBuf,
-    },
-    /// The signing key is unusable, or missing although there are lines. Operator.
-    #[error("the audit log's signing key is missing or unusable")]
-    Key,
-    /// The log is not what was signed: shorter, edited, reordered, or written anew. Operator; do not start.
-    #[error("the audit log was tampered with or lost data")]
-    Tampered(#[source] VerifyError),
-    /// The writer thread could not be started. Operator.
-    #[error("the audit writer cannot start")]
-    Thread(#[source] io::Error),
-    /// A write or sync failed; everything is refused until a restart. Operator (disk).
-    #[error("the audit log cannot be written; refused until restart")]
-    Poisoned,
-    /// More events wait than the queue holds. Operator (disk too slow).
-    #[error("the audit queue is full")]
-    Full,
-    /// The log was closed.
-    #[error("the audit log is closed")]
-    Closed,
-    /// More tokens or ids than one line holds. Bug.
-    #[error("the event is longer than an audit line")]
-    TooLong,
-    /// The event could not be rendered. Bug.
-    #[error("the event cannot be written as a line")]
-    Render(#[source] serde_json::Error),
 }
 
 fn lock(directory: &Path) -> Result<Directory, AuditError> {
@@ -332,20 +427,27 @@ fn recover(
     found: &[Segment],
     verifier: &VerifierKey,
     created: bool,
+    tiles: &mut Builder,
 ) -> Result<(Walk, Tail), AuditError> {
     let signed = verify::read_checkpoint(directory, verifier).map_err(AuditError::Tampered)?;
     // A checkpoint is written before the first segment, so segments without one have lost it.
     if signed.is_none() && !created {
         return Err(AuditError::Tampered(VerifyError::CheckpointMissing));
     }
-    let heads: Vec<&Checkpoint> = signed.iter().collect();
-    verify::recompute(found, &heads, &mut |_| Ok(())).map_err(AuditError::Tampered)
+    let cosigned = cosigned::read(directory, verifier).map_err(AuditError::Tampered)?;
+    let heads: Vec<&Checkpoint> = signed.iter().chain(&cosigned).collect();
+    let mut unwritable = None;
+    let recovered = verify::recompute(found, &heads, &mut |_, leaf| {
+        tiles.push(leaf, &mut |tile| unwritable = tile.store(directory).err().or(unwritable.take()));
+        Ok(())
+    })
+    .map_err(AuditError::Tampered)?;
+    match unwritable {
+        Some(source) => Err(AuditError::Io { path: directory.to_owned(), source }),
+        None => Ok(recovered),
+    }
 }
 
-/// Lines that wait to be written, at most.
-const QUEUE_LINES: usize = 65_536;
-/// Bytes that wait to be written, at most: a queue of long lines must not eat the memory.
-const QUEUE_BYTES: usize = 64 * 1024 * 1024;
 /// A segment is ended before it grows beyond this.
 const SEGMENT_BYTES: u64 = 256 * 1024 * 1024;
 const SIGNER: &str = "signer.pk8";

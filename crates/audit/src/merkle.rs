@@ -32,7 +32,7 @@ impl TreeHash {
     }
 
     /// The hash of two subtrees: `SHA-256(0x01 || left || right)`.
-    fn of_node(left: &TreeHash, right: &TreeHash) -> TreeHash {
+    pub(crate) fn of_node(left: &TreeHash, right: &TreeHash) -> TreeHash {
         let mut context = Context::new(&SHA256);
         context.update(&[0x01]);
         context.update(&left.0);
@@ -41,7 +41,7 @@ impl TreeHash {
     }
 
     /// The root of the empty tree: `SHA-256()`.
-    fn of_nothing() -> TreeHash {
+    pub(crate) fn of_nothing() -> TreeHash {
         TreeHash::finish(Context::new(&SHA256))
     }
 

@@ -27,18 +27,8 @@ impl VerifierKey {
     /// # Errors
     /// [`NoteError::Key`] if it is not a verifier key for Ed25519, or its hash does not fit its name and key.
     pub fn parse(text: &str) -> Result<VerifierKey, NoteError> {
-        let mut parts = text.trim_end_matches('\n').splitn(3, '+');
-        let (Some(name), Some(id), Some(key)) = (parts.next(), parts.next(), parts.next()) else {
-            return Err(NoteError::Key);
-        };
-        let name = Name::parse(name).map_err(|_detail| NoteError::Key)?;
-        let bytes = BASE64.decode(key.as_bytes()).map_err(|_detail| NoteError::Key)?;
-        let (kind, key) = bytes.split_first().ok_or(NoteError::Key)?;
-        if *kind != ALGORITHM {
-            return Err(NoteError::Key);
-        }
-        let key = VerifierKey::new(name, key.try_into().map_err(|_detail| NoteError::Key)?);
-        if HEXLOWER.encode(&key.id) == id { Ok(key) } else { Err(NoteError::Key) }
+        let (name, key) = read_key(text, ALGORITHM)?;
+        Ok(VerifierKey::new(name, key))
     }
 
     /// The name of the log that signs with this key.
@@ -47,46 +37,123 @@ impl VerifierKey {
     }
 
     fn new(name: Name, key: [u8; KEY]) -> VerifierKey {
-        let mut context = Context::new(&SHA256);
-        context.update(name.as_str().as_bytes());
-        context.update(&[b'\n', ALGORITHM]);
-        context.update(&key);
-        let mut id = [0; ID];
-        for (to, from) in id.iter_mut().zip(context.finish().as_ref()) {
-            *to = *from;
-        }
-        VerifierKey { name, id, key }
+        VerifierKey { id: key_id(&name, ALGORITHM, &key), name, key }
+    }
+
+    /// Whether a signature line says that it is of this key.
+    pub(crate) fn is_named_by(&self, signature: &Signature<'_>) -> bool {
+        signature.of(&self.name, self.id).is_some()
     }
 
     /// The signed text of `note`, newline included, if this key signed it. Lines of other signers are passed over.
     pub(crate) fn open<'n>(&self, note: &'n str) -> Result<&'n str, NoteError> {
+        let note = Note::parse(note)?;
+        let mut good = false;
+        for signature in &note.signatures {
+            let Some(bare) = signature.of(&self.name, self.id) else { continue };
+            UnparsedPublicKey::new(&ED25519, &self.key)
+                .verify(note.text.as_bytes(), bare)
+                .map_err(|_detail| NoteError::Signature)?;
+            good = true;
+        }
+        if good { Ok(note.text) } else { Err(NoteError::Unsigned) }
+    }
+}
+
+/// A note taken apart; nothing of it is verified.
+#[derive(Debug)]
+pub(crate) struct Note<'n> {
+    /// What is signed, newline included.
+    pub(crate) text: &'n str,
+    pub(crate) signatures: Vec<Signature<'n>>,
+}
+
+impl<'n> Note<'n> {
+    pub(crate) fn parse(note: &'n str) -> Result<Note<'n>, NoteError> {
         if note.len() > LONGEST || note.chars().any(|c| c.is_control() && c != '\n') {
             return Err(NoteError::Form);
         }
         let split = note.rfind("\n\n").ok_or(NoteError::Form)?;
         let (text, signatures) = note.split_at_checked(split.saturating_add(1)).ok_or(NoteError::Form)?;
         let signatures = signatures.strip_prefix('\n').and_then(|rest| rest.strip_suffix('\n'));
-        let mut good = false;
-        for line in signatures.ok_or(NoteError::Form)?.split('\n') {
-            let (name, signature) = read_signature(line)?;
-            if name != self.name.as_str() || !signature.starts_with(&self.id) {
-                continue;
-            }
-            let bare = signature.get(ID..).ok_or(NoteError::Form)?;
-            UnparsedPublicKey::new(&ED25519, &self.key)
-                .verify(text.as_bytes(), bare)
-                .map_err(|_detail| NoteError::Signature)?;
-            good = true;
-        }
-        if good { Ok(text) } else { Err(NoteError::Unsigned) }
+        let signatures = signatures.ok_or(NoteError::Form)?.split('\n').map(Signature::parse);
+        Ok(Note { text, signatures: signatures.collect::<Result<_, _>>()? })
     }
+}
+
+/// One signature line of a note.
+#[derive(Debug)]
+pub(crate) struct Signature<'n> {
+    /// The whole line, without its newline.
+    pub(crate) line: &'n str,
+    name: &'n str,
+    /// Key id and signature.
+    bytes: Vec<u8>,
+}
+
+impl<'n> Signature<'n> {
+    pub(crate) fn parse(line: &'n str) -> Result<Signature<'n>, NoteError> {
+        let rest = line.strip_prefix(DASH).ok_or(NoteError::Form)?;
+        let (name, signature) = rest.split_once(' ').ok_or(NoteError::Form)?;
+        let bytes = BASE64.decode(signature.as_bytes()).map_err(|_detail| NoteError::Form)?;
+        if name.is_empty() || name.contains('+') || bytes.len() <= ID {
+            return Err(NoteError::Form);
+        }
+        Ok(Signature { line, name, bytes })
+    }
+
+    /// The bare signature, if the line is of this key.
+    pub(crate) fn of(&self, name: &Name, id: [u8; ID]) -> Option<&[u8]> {
+        self.bytes.strip_prefix(&id).filter(|_| self.name == name.as_str())
+    }
+}
+
+/// A signature line, without its newline.
+pub(crate) fn signature_line(name: &Name, id: [u8; ID], bare: &[u8]) -> String {
+    let bytes = [id.as_slice(), bare].concat();
+    format!("{DASH}{name} {}", BASE64.encode(&bytes))
+}
+
+/// The text form of a verifier key of this algorithm: `name+hash+key`.
+pub(crate) fn read_key(text: &str, algorithm: u8) -> Result<(Name, [u8; KEY]), NoteError> {
+    let mut parts = text.trim_end_matches('\n').splitn(3, '+');
+    let (Some(name), Some(id), Some(key)) = (parts.next(), parts.next(), parts.next()) else {
+        return Err(NoteError::Key);
+    };
+    let name = Name::parse(name).map_err(|_detail| NoteError::Key)?;
+    let bytes = BASE64.decode(key.as_bytes()).map_err(|_detail| NoteError::Key)?;
+    let key = bytes.strip_prefix(&[algorithm]).ok_or(NoteError::Key)?;
+    let key = key.try_into().map_err(|_detail| NoteError::Key)?;
+    if HEXLOWER.encode(&key_id(&name, algorithm, &key)) == id { Ok((name, key)) } else { Err(NoteError::Key) }
+}
+
+/// Writes what [`read_key`] reads.
+pub(crate) fn write_key(
+    out: &mut fmt::Formatter<'_>,
+    name: &Name,
+    algorithm: u8,
+    key: &[u8; KEY],
+) -> fmt::Result {
+    let typed = [[algorithm].as_slice(), key].concat();
+    write!(out, "{name}+{}+{}", HEXLOWER.encode(&key_id(name, algorithm, key)), BASE64.encode(&typed))
+}
+
+/// The four bytes by which a signature line names its key: the start of `SHA-256(name || newline || algorithm || key)`.
+pub(crate) fn key_id(name: &Name, algorithm: u8, key: &[u8; KEY]) -> [u8; ID] {
+    let mut context = Context::new(&SHA256);
+    context.update(name.as_str().as_bytes());
+    context.update(&[b'\n', algorithm]);
+    context.update(key);
+    let mut id = [0; ID];
+    for (to, from) in id.iter_mut().zip(context.finish().as_ref()) {
+        *to = *from;
+    }
+    id
 }
 
 impl fmt::Display for VerifierKey {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut typed = vec![ALGORITHM];
-        typed.extend_from_slice(&self.key);
-        write!(out, "{}+{}+{}", self.name, HEXLOWER.encode(&self.id), BASE64.encode(&typed))
+        write_key(out, &self.name, ALGORITHM, &self.key)
     }
 }
 
@@ -152,9 +219,8 @@ impl Signer {
 
     /// The note over `text`, which ends in a newline.
     pub(crate) fn sign(&self, text: &str) -> String {
-        let mut signature = self.verifier.id.to_vec();
-        signature.extend_from_slice(self.pair.sign(text.as_bytes()).as_ref());
-        format!("{text}\n{DASH}{} {}\n", self.verifier.name, BASE64.encode(&signature))
+        let bare = self.pair.sign(text.as_bytes());
+        format!("{text}\n{}\n", signature_line(&self.verifier.name, self.verifier.id, bare.as_ref()))
     }
 }
 
@@ -164,20 +230,12 @@ impl fmt::Debug for Signer {
     }
 }
 
-fn read_signature(line: &str) -> Result<(&str, Vec<u8>), NoteError> {
-    let rest = line.strip_prefix(DASH).ok_or(NoteError::Form)?;
-    let (name, signature) = rest.split_once(' ').ok_or(NoteError::Form)?;
-    let bytes = BASE64.decode(signature.as_bytes()).map_err(|_detail| NoteError::Form)?;
-    if name.is_empty() || name.contains('+') || bytes.len() <= ID {
-        return Err(NoteError::Form);
-    }
-    Ok((name, bytes))
-}
-
 /// The signature type of Ed25519 in a signed note.
 const ALGORITHM: u8 = 0x01;
-const ID: usize = 4;
-const KEY: usize = 32;
+/// Bytes of a key id.
+pub(crate) const ID: usize = 4;
+/// Bytes of an Ed25519 public key.
+pub(crate) const KEY: usize = 32;
 /// An em dash and a space open a signature line.
 const DASH: &str = "\u{2014} ";
 /// A checkpoint with many witnesses is far below this.

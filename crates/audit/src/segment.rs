@@ -89,6 +89,13 @@ impl RawLines {
         Ok(RawLines { reader, line: Vec::new(), consumed: 0 })
     }
 
+    /// From this byte on, which begins a line.
+    pub(crate) fn open_at(path: &Path, offset: u64) -> io::Result<RawLines> {
+        let mut lines = RawLines::open(path)?;
+        lines.reader.seek(SeekFrom::Start(offset))?;
+        Ok(lines)
+    }
+
     /// Bytes of whole lines so far.
     pub(crate) fn consumed(&self) -> u64 {
         self.consumed

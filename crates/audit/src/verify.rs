@@ -9,11 +9,16 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 
 use crate::checkpoint::Checkpoint;
+use crate::cosigned;
 use crate::line::Line;
 use crate::merkle::{Frontier, TreeHash};
+use crate::name::Name;
 use crate::note::{NoteError, VerifierKey};
+use crate::proof::ProofError;
 use crate::segment::{self, Segment};
+use crate::tiles::{Builder, Tile};
 use crate::walk::{self, Flaw, Stopped, Tail, Walk};
+use crate::witness::WitnessKey;
 
 /// What a verified log consists of.
 #[derive(Debug, Clone)]
@@ -33,6 +38,12 @@ pub struct Verified {
     pub first_at: Option<Timestamp>,
     /// Time of the last line.
     pub last_at: Option<Timestamp>,
+    /// Tiles found that agree with the lines.
+    pub tiles: u64,
+    /// The checkpoint that witnesses cosigned, if there is one in the directory.
+    pub cosigned: Option<Checkpoint>,
+    /// When the witnesses that were asked for cosigned it, in seconds since 1970.
+    pub cosigned_at: Vec<u64>,
 }
 
 /// Why a log does not verify. All but `Io` mean that the log is not what was written, or the wrong key was given.
@@ -56,6 +67,15 @@ pub enum VerifyError {
     /// The checkpoint that was kept is of another log.
     #[error("the kept checkpoint is of another log")]
     OtherLog,
+    /// A witness that was asked for has not cosigned, or the cosigned checkpoint is gone.
+    #[error("no checkpoint in the directory is cosigned by {0}")]
+    NotCosigned(Name),
+    /// The lines verify, and a tile made from them says something else.
+    #[error("every line is as it was signed, but the tile {} is not", path.display())]
+    Tile {
+        /// Its file.
+        path: PathBuf,
+    },
     /// The first bad line.
     #[error("line {index} of {}: {flaw}", path.display())]
     Line {
@@ -85,7 +105,18 @@ pub enum VerifyError {
     },
 }
 
-/// Checks every line of the log in `directory`, its checkpoint, and `kept` if one was kept elsewhere.
+/// What a log is verified against.
+#[derive(Debug, Clone, Copy)]
+pub struct Against<'a> {
+    /// The log's public key.
+    pub verifier: &'a VerifierKey,
+    /// A checkpoint that was kept elsewhere.
+    pub kept: Option<&'a Checkpoint>,
+    /// Witnesses that must have cosigned.
+    pub witnesses: &'a [WitnessKey],
+}
+
+/// [`verify_against`] without witnesses.
 ///
 /// # Errors
 /// [`VerifyError`], which names the first bad line.
@@ -94,19 +125,40 @@ pub fn verify(
     verifier: &VerifierKey,
     kept: Option<&Checkpoint>,
 ) -> Result<Verified, VerifyError> {
+    verify_against(directory, &Against { verifier, kept, witnesses: &[] })
+}
+
+/// Checks every line of the log in `directory`, its checkpoint, the one its witnesses cosigned, one that was kept
+/// elsewhere, and the tiles.
+///
+/// # Errors
+/// [`VerifyError`], which names the first bad line.
+pub fn verify_against(directory: &Path, against: &Against<'_>) -> Result<Verified, VerifyError> {
+    let Against { verifier, kept, witnesses } = *against;
     if kept.is_some_and(|kept| kept.origin() != verifier.name()) {
         return Err(VerifyError::OtherLog);
     }
-    // The checkpoint first: a log that grows meanwhile is then longer than it, never shorter.
+    // The checkpoints first: a log that grows meanwhile is then longer than them, never shorter.
     let signed = read_checkpoint(directory, verifier)?.ok_or(VerifyError::CheckpointMissing)?;
+    let cosigned = cosigned::read(directory, verifier)?;
+    let cosigned_at = times(cosigned.as_ref(), witnesses)?;
     let segments = list(directory)?;
     let mut times = (None, None);
-    let heads: Vec<&Checkpoint> = [Some(&signed), kept].into_iter().flatten().collect();
-    let (walk, tail) = recompute(&segments, &heads, &mut |line| {
+    let heads: Vec<&Checkpoint> = [Some(&signed), kept, cosigned.as_ref()].into_iter().flatten().collect();
+    let mut tiles = Builder::default();
+    let mut seen = SeenTiles { directory, agree: 0, fault: None };
+    let (walk, tail) = recompute(&segments, &heads, &mut |line, leaf| {
         let line = Line::parse(line).map_err(|_detail| Flaw::NotALine)?;
         times = (times.0.or(Some(line.at)), Some(line.at));
+        tiles.push(leaf, &mut |tile| seen.look_at(tile));
         Ok(())
     })?;
+    for tile in tiles.partial() {
+        seen.look_at(&tile);
+    }
+    if let Some(fault) = seen.fault {
+        return Err(fault);
+    }
     Ok(Verified {
         lines: walk.tree.size(),
         root: walk.tree.root(),
@@ -115,7 +167,43 @@ pub fn verify(
         segments: segments.len(),
         first_at: times.0,
         last_at: times.1,
+        tiles: seen.agree,
+        cosigned,
+        cosigned_at,
     })
+}
+
+/// When each witness cosigned; all must have.
+fn times(cosigned: Option<&Checkpoint>, witnesses: &[WitnessKey]) -> Result<Vec<u64>, VerifyError> {
+    let Some(first) = witnesses.first() else { return Ok(Vec::new()) };
+    let cosigned = cosigned.ok_or_else(|| VerifyError::NotCosigned(first.name().clone()))?;
+    cosigned::times(cosigned.note(), witnesses).map_err(|error| match error {
+        ProofError::NotCosigned(name) => VerifyError::NotCosigned(name),
+        _ => VerifyError::NotCosigned(first.name().clone()),
+    })
+}
+
+/// The tiles of a directory, compared with those the lines make. One that is missing is no fault: tiles come after lines.
+struct SeenTiles<'a> {
+    directory: &'a Path,
+    agree: u64,
+    fault: Option<VerifyError>,
+}
+
+impl SeenTiles<'_> {
+    fn look_at(&mut self, tile: &Tile<'_>) {
+        let path = tile.path(self.directory);
+        match tile.is_stored(self.directory) {
+            Ok(Some(true)) => self.agree = self.agree.saturating_add(1),
+            Ok(None) => {}
+            Ok(Some(false)) => {
+                self.fault.get_or_insert(VerifyError::Tile { path });
+            }
+            Err(source) => {
+                self.fault.get_or_insert(VerifyError::Io { path, source });
+            }
+        }
+    }
 }
 
 /// The checkpoint in a log directory, if there is a file of that name.
@@ -135,11 +223,14 @@ pub(crate) fn list(directory: &Path) -> Result<Vec<Segment>, VerifyError> {
     segment::list(directory).map_err(|source| VerifyError::Io { path: directory.to_owned(), source })
 }
 
-/// Goes over all lines and compares the tree with each head; `each` sees every line.
+/// Sees every line and its hash, after it was taken.
+type EachLeaf<'a> = dyn FnMut(&[u8], TreeHash) -> Result<(), Flaw> + 'a;
+
+/// Goes over all lines and compares the tree with each head; `each` sees every line and its hash.
 pub(crate) fn recompute(
     segments: &[Segment],
     heads: &[&Checkpoint],
-    each: &mut dyn FnMut(&[u8]) -> Result<(), Flaw>,
+    each: &mut EachLeaf<'_>,
 ) -> Result<(Walk, Tail), VerifyError> {
     let mut agreed = 0;
     let mut differing: Option<u64> = None;
@@ -155,7 +246,7 @@ pub(crate) fn recompute(
     compare(&Frontier::default());
     let (walk, tail) = walk::over(segments, &mut |line, walk| {
         compare(&walk.tree);
-        each(line)
+        each(line, walk.leaf)
     })
     .map_err(|stopped| match stopped {
         Stopped::Io(path, source) => VerifyError::Io { path, source },

@@ -41,14 +41,28 @@ pub enum Flaw {
 }
 
 /// The state of a log after some of its lines.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct Walk {
     pub(crate) tree: Frontier,
     pub(crate) sum: Sum,
+    /// Hash of the last line.
+    pub(crate) leaf: TreeHash,
     /// The highest store sequence seen.
     pub(crate) commit: Option<u64>,
     /// The highest keyring epoch seen.
     pub(crate) epoch: Option<u64>,
+}
+
+impl Default for Walk {
+    fn default() -> Walk {
+        Walk {
+            tree: Frontier::default(),
+            sum: Sum::default(),
+            leaf: TreeHash::of_nothing(),
+            commit: None,
+            epoch: None,
+        }
+    }
 }
 
 impl Walk {
@@ -57,7 +71,8 @@ impl Walk {
         let outline: Outline<'_> = serde_json::from_slice(line).map_err(|_detail| Flaw::NotALine)?;
         expect_index(self.tree.size(), outline.index)?;
         self.sum = chain::check(line, self.sum).ok_or(Flaw::Edited)?;
-        self.tree.push(TreeHash::of_leaf(line));
+        self.leaf = TreeHash::of_leaf(line);
+        self.tree.push(self.leaf);
         if outline.is_restore() {
             // From here on the store is the one that was put back: what was known of the one before ends.
             (self.commit, self.epoch) = (outline.commit, outline.epoch);

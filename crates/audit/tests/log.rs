@@ -96,7 +96,7 @@ mod tests {
     fn appends_of_many_tasks_share_syncs_on_a_real_disk() {
         let scratch = tempfile::tempdir().unwrap();
         let (log, _) = Log::open(scratch.path(), ORIGIN).unwrap();
-        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+        tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
             let mut tasks = tokio::task::JoinSet::new();
             for _ in 0..64 {
                 let log = log.clone();

@@ -174,7 +174,10 @@ mod tests {
         let forged = tempfile::tempdir().unwrap();
         for entry in fs::read_dir(log.path()).unwrap() {
             let path = entry.unwrap().path();
-            fs::copy(&path, forged.path().join(path.file_name().unwrap())).unwrap();
+            // All but the tiles, which are made again.
+            if path.is_file() {
+                fs::copy(&path, forged.path().join(path.file_name().unwrap())).unwrap();
+            }
         }
         append(log.path(), 4);
         append(forged.path(), 4);

@@ -1,7 +1,6 @@
 //! Mapping, echo and refusals on both formats; nothing depends on where a read ends.
 
 use super::*;
-use cordon_wire::ProblemCode;
 use proptest::prelude::*;
 
 const VISA: &str = "4111111111111111";

@@ -13,11 +13,11 @@ pub use endpoint::Endpoint;
 
 use cordon_card::CollectionName;
 use cordon_wire::{
-    Approval, ApprovalList, ApprovalRequest, AuditPage, Collection, CollectionList, CreateCollection,
-    DeleteRequest, Deleted, DestroyRequest, DestructionRecord, DetokenizeRequest, ExportRequest, InitRequest,
-    InitResponse, InspectRequest, Inspected, Items, KeyList, LookupRequest, LookupResult, Operation, Problem,
-    Revealed, RewrapList, RewrapRequest, RewrapStatus, RotateRequest, RotateResponse, SealStatus, Status,
-    TokenizeRequest, Tokenized, UnsealRequest,
+    Approval, ApprovalList, ApprovalRequest, AuditCosigned, AuditPage, AuditStatus, AuditSubmission,
+    Collection, CollectionList, CreateCollection, DeleteRequest, Deleted, DestroyRequest, DestructionRecord,
+    DetokenizeRequest, ExportRequest, InitRequest, InitResponse, InspectRequest, Inspected, Items, KeyList,
+    LookupRequest, LookupResult, Operation, Problem, Revealed, RewrapList, RewrapRequest, RewrapStatus,
+    RotateRequest, RotateResponse, SealStatus, Status, TokenizeRequest, Tokenized, UnsealRequest,
 };
 use transport::Transport;
 
@@ -295,6 +295,22 @@ impl Administrator {
     /// [`ClientError`].
     pub async fn audit_page(&self, from: u64, limit: usize) -> Result<AuditPage, ClientError> {
         self.0.get(&format!("/v1/audit?from={from}&limit={limit}")).await
+    }
+
+    /// `GET /v1/audit/submission`: what a witness that has cosigned `from` lines needs.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn audit_submission(&self, from: u64) -> Result<AuditSubmission, ClientError> {
+        self.0.get(&format!("/v1/audit/submission?from={from}")).await
+    }
+
+    /// `POST /v1/audit/cosigned`: a checkpoint as a witness returned it.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn keep_cosigned(&self, cosigned: &AuditCosigned) -> Result<AuditStatus, ClientError> {
+        self.0.post("/v1/audit/cosigned", cosigned).await
     }
 }
 

@@ -2,7 +2,7 @@
 //! Must never carry key bytes; a share travels only in `InitResponse` and `UnsealRequest`.
 //! Tests: `crates/wire/tests/golden.rs`.
 
-use crate::ShareText;
+use crate::{AuditStatus, ShareText};
 use cordon_card::{CollectionName, Environment};
 use serde::{Deserialize, Serialize};
 
@@ -297,6 +297,9 @@ pub struct Status {
     pub held_cvvs: u64,
     /// Lines in the audit log.
     pub audit_size: u64,
+    /// How the audit log stands.
+    #[serde(default)]
+    pub audit: AuditStatus,
     /// Store figures.
     pub store: StoreStatus,
     /// Hardening knobs.

@@ -7,6 +7,7 @@
 
 mod admin;
 mod approval;
+mod attest;
 mod data;
 pub mod limits;
 mod problem;
@@ -22,6 +23,7 @@ pub use admin::{
 pub use approval::{
     APPROVALS_NEEDED, Approval, ApprovalList, ApprovalRequest, ApprovalState, ExportRequest, Operation,
 };
+pub use attest::{AuditCosigned, AuditSink, AuditStatus, AuditSubmission, CosignedStatus};
 pub use data::{
     Card, DeleteRequest, Deleted, DetokenizeItem, DetokenizeRequest, InspectRequest, Inspected, ItemResult,
     Items, LookupItem, LookupRequest, LookupResult, Revealed, TokenizeItem, TokenizeRequest, Tokenized,

@@ -11,8 +11,8 @@ use cordon_daemon::tls::Peer;
 use cordon_policy::{Administer, Ask, Export, Observe};
 use cordon_wire::limits::{MAX_ADMIN_BODY, MAX_AUDIT_PAGE};
 use cordon_wire::{
-    CreateCollection, DestroyRequest, ExportRequest, InitRequest, ProblemCode, RewrapRequest, RotateRequest,
-    UnsealRequest,
+    AuditCosigned, CreateCollection, DestroyRequest, ExportRequest, InitRequest, ProblemCode, RewrapRequest,
+    RotateRequest, UnsealRequest,
 };
 use http::{Method, Request, Response, Uri};
 use hyper::body::Incoming;
@@ -53,6 +53,7 @@ async fn read<S: Store>(call: &Call<'_, S>, uri: &Uri) -> Result<Response<Body>,
         "/v1/keys/rewrap",
         "/v1/approvals",
         "/v1/audit",
+        SUBMISSION,
     ];
     if !known.contains(&uri.path()) {
         return Err(Refused::new(action, ProblemCode::UnknownRoute));
@@ -66,6 +67,10 @@ async fn read<S: Store>(call: &Call<'_, S>, uri: &Uri) -> Result<Response<Body>,
         "/v1/keys" => answer(&vault.list_keys(caller, permit).await.map_err(failed)?, caller),
         "/v1/keys/rewrap" => answer(&vault.list_rewraps(caller, permit).await.map_err(failed)?, caller),
         "/v1/approvals" => answer(&vault.list_approvals(caller, permit).await.map_err(failed)?, caller),
+        SUBMISSION => {
+            let (from, _limit) = page(uri.query()).ok_or(Refused::new(action, ProblemCode::Malformed))?;
+            answer(&vault.audit_submission(caller, permit, from).await.map_err(failed)?, caller)
+        }
         _audit => {
             let (from, limit) = page(uri.query()).ok_or(Refused::new(action, ProblemCode::Malformed))?;
             answer(&vault.audit_page(caller, permit, from, limit).await.map_err(failed)?, caller)
@@ -90,6 +95,7 @@ async fn change<S: Store>(
         "/v1/seal/unseal" => Action::Unseal,
         "/v1/seal/seal" => Action::Seal,
         "/v1/collections" => Action::CollectionCreate,
+        "/v1/audit/cosigned" => Action::AuditCosign,
         "/v1/keys/rotate" => Action::KeyRotate,
         "/v1/keys/rewrap" => Action::Rewrap,
         "/v1/keys/destroy" => Action::KeyDestroy,
@@ -113,6 +119,10 @@ async fn change<S: Store>(
         "/v1/collections" => {
             let request: CreateCollection = read_json(body, MAX_ADMIN_BODY).await.map_err(refused)?;
             answer(&vault.create_collection(caller, permit, request).await.map_err(failed)?, caller)
+        }
+        "/v1/audit/cosigned" => {
+            let request: AuditCosigned = read_json(body, MAX_ADMIN_BODY).await.map_err(refused)?;
+            answer(&vault.keep_cosigned(caller, permit, request).await.map_err(failed)?, caller)
         }
         "/v1/keys/rewrap" => {
             let request: RewrapRequest = read_json(body, MAX_ADMIN_BODY).await.map_err(refused)?;
@@ -152,6 +162,8 @@ fn page(query: Option<&str>) -> Option<(u64, usize)> {
     }
     Some((from, limit))
 }
+
+const SUBMISSION: &str = "/v1/audit/submission";
 
 #[cfg(test)]
 mod tests {

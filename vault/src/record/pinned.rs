@@ -7,9 +7,8 @@
 use cordon_card::{CardId, Environment, Expiry, Pan, Token};
 use data_encoding::{BASE64, HEXLOWER};
 use serde::Deserialize;
-use std::marker::PhantomData;
 
-use super::{Binding, OpenProof, Sealed, open};
+use super::{Binding, Sealed, open_covered};
 use crate::fingerprint::fingerprint;
 use crate::keyring::Unlocked;
 use crate::keys::{KEY_LENGTH, KeyError, RootKey};
@@ -41,7 +40,7 @@ fn the_first_format_opens_for_ever() {
     let binding =
         Binding { environment, collection, token: &token, card_id, expires_at: Some(1_900_000_000) };
     let record = Sealed::from_stored(&BASE64.decode(pinned.record.as_bytes()).unwrap()).unwrap();
-    let card = open(&keys, &binding, &record, &OpenProof(PhantomData)).unwrap();
+    let card = open_covered(&keys, &binding, &record).unwrap();
     assert_eq!(card.pan.expose(), "4242424242424242");
     assert_eq!(card.expiry, Expiry::new(2031, 12).ok());
     assert_eq!(card.metadata.pairs().collect::<Vec<_>>(), [("order", "17")]);

@@ -149,6 +149,7 @@ impl<S: Store> Vault<S> {
             collections: u64::try_from(self.collections().len()).unwrap_or(u64::MAX),
             held_cvvs: u64::try_from(self.holds().len()).unwrap_or(u64::MAX),
             audit_size: self.audit.size(),
+            audit: self.audit_status(),
             store: StoreStatus {
                 engine: "fjall".to_owned(),
                 sequence: self.store.sequence(),
@@ -199,8 +200,7 @@ impl<S: Store> Vault<S> {
         let gauges = self.metrics.gauges();
         let count = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
         gauges.unsealed.set(i64::from(self.keys().is_ok()));
-        gauges.audit_lines.set(count(self.audit.size()));
-        gauges.audit_syncs.set(count(self.audit.statistics().syncs));
+        self.observe_audit();
         gauges.store_sequence.set(count(self.store.sequence()));
         gauges.store_syncs.set(count(self.store.statistics().fsyncs));
         gauges.held_codes.set(i64::try_from(self.holds().len()).unwrap_or(i64::MAX));
@@ -273,9 +273,7 @@ impl<S: Store> Vault<S> {
         if self.seal_status().state != SealState::Unsealed {
             warnings.push("the vault is not unsealed; no card can be tokenized or revealed".to_owned());
         }
-        if self.audit.statistics().poisoned {
-            warnings.push("the audit log failed; every call is refused until a restart".to_owned());
-        }
+        warnings.extend(self.audit.degraded().into_iter().map(str::to_owned));
         for item in self.hardening_items().into_iter().filter(|item| !item.in_force) {
             warnings.push(format!("hardening: {} is not in force", item.name));
         }

@@ -8,7 +8,7 @@ use crate::collections::Collection;
 use crate::error::VaultError;
 use crate::record::{self, Binding, OpenProof};
 use crate::store::{Claim, Row, Store};
-use cordon_audit::{Action, Event, Name, Outcome};
+use cordon_audit::{Action, Event, Name, Outcome, Reveal};
 use cordon_card::Token;
 use cordon_policy::{Detokenize, Permit};
 use cordon_wire::{DetokenizeItem, ItemResult, Items, ProblemCode, Revealed, Submitted};
@@ -36,7 +36,7 @@ impl<S: Store> Vault<S> {
             event = event.store_sequence(sequence);
         }
         let receipt = self.record(event).await?;
-        let proof = OpenProof::for_detokenize(&permit, &receipt);
+        let proof = OpenProof::for_detokenize(&permit, &receipt, &collection)?;
         let mut answers = Vec::with_capacity(found.len());
         let mut broken = Vec::new();
         for entry in found {
@@ -153,13 +153,12 @@ fn reveal_event(
     permit: &Permit<Detokenize>,
     collection: &Collection,
     found: &[Found],
-) -> Event {
+) -> Event<Reveal> {
     let name = |text: Option<&str>| Name::parse_or_withhold(text.unwrap_or_default());
     let opened = || found.iter().flatten().map(|(row, _)| row);
     let outcome = if opened().next().is_some() { Outcome::Allowed } else { Outcome::Failed };
     let mut event = caller
-        .event(Action::Detokenize, outcome)
-        .collection(&collection.name)
+        .sign(Event::reveal(outcome, &collection.name))
         .acting_for(&name(permit.acted_for()))
         .destination(&name(permit.destination()))
         .route(&name(permit.route()))

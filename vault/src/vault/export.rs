@@ -8,14 +8,15 @@ use super::approve::Approved;
 use super::detokenize::is_expired;
 use super::stream::{CHUNK, CHUNKS, Chunks};
 use super::{Caller, Vault, statements};
+use crate::collections::Collection;
 use crate::error::VaultError;
 use crate::keyring::Unlocked;
 use crate::record::{self, Binding, OpenProof};
-use crate::store::{CollectionId, Row, Snapshot, Store, StoreError};
+use crate::store::{Row, Snapshot, Store, StoreError};
 use bytes::Bytes;
 use cordon_archive::{Recipients, SealError, Sealing};
 use cordon_audit::{Action, AuditError, Event, Log, Name, Outcome};
-use cordon_card::{CollectionName, Environment};
+use cordon_card::Environment;
 use cordon_daemon::body::{Body, BoxError, streamed};
 use cordon_policy::{Export, Permit};
 use cordon_wire::{ExportRequest, Operation, ProblemCode};
@@ -61,7 +62,7 @@ impl<S: Store> Vault<S> {
             keys,
             audit: self.audit.clone(),
             environment: self.environment,
-            collection: (collection.number(), collection.name.clone()),
+            collection,
             now: self.now(),
             caller: caller.clone(),
             recipient,
@@ -88,7 +89,7 @@ struct Work {
     keys: Arc<Unlocked>,
     audit: Log,
     environment: Environment,
-    collection: (CollectionId, CollectionName),
+    collection: Collection,
     now: u64,
     caller: Caller,
     recipient: Name,
@@ -131,7 +132,7 @@ impl Work {
     fn write<W: Write>(&mut self, output: BufWriter<W>) -> Result<(BufWriter<W>, u64), CutShort> {
         let mut sealing = self.recipients.seal(output)?;
         let mut count = 0_u64;
-        let (number, now) = (self.collection.0, self.now);
+        let (number, now) = (self.collection.number(), self.now);
         loop {
             let mut page = Vec::with_capacity(PAGE);
             while page.len() < PAGE
@@ -152,12 +153,15 @@ impl Work {
     /// Records a page, and then opens it.
     fn page<W: Write>(&self, sealing: &mut Sealing<W>, page: &[Row]) -> Result<(), CutShort> {
         let line = self
-            .event(Outcome::Allowed)
+            .caller
+            .sign(Event::export(Outcome::Allowed, &self.collection.name))
+            .statements(statements(self.permit.statements()))
             .tokens(page.iter().map(|row| row.token.clone()))
             .cards(page.iter().map(|row| row.card_id))
             .count(u64::try_from(page.len()).unwrap_or(u64::MAX));
         let receipt = self.audit.append_blocking(line)?;
-        let proof = OpenProof::for_export(&self.permit, &receipt);
+        let proof = OpenProof::for_export(&self.permit, &receipt, &self.collection)
+            .map_err(|_other| CutShort::Broken)?;
         for row in page {
             let binding = Binding {
                 environment: self.environment,
@@ -180,7 +184,7 @@ impl Work {
     fn event(&self, outcome: Outcome) -> Event {
         self.caller
             .event(Action::Export, outcome)
-            .collection(&self.collection.1)
+            .collection(&self.collection.name)
             .statements(statements(self.permit.statements()))
     }
 }

@@ -7,9 +7,9 @@ use super::detokenize::is_expired;
 use super::{Caller, Vault, statements};
 use crate::error::VaultError;
 use crate::fingerprint::fingerprint;
-use crate::record::{self, OpenProof};
+use crate::record::{self, InspectProof};
 use crate::store::{IndexEntry, Row, Store};
-use cordon_audit::{Action, Outcome};
+use cordon_audit::{Action, Event, Outcome};
 use cordon_card::{Token, Truncation};
 use cordon_policy::{Delete, Inspect, Lookup, Permit};
 use cordon_wire::{
@@ -86,13 +86,12 @@ impl<S: Store> Vault<S> {
         let collection = self.collection(permit.collection())?;
         let found = self.select(&collection, items)?;
         let event = caller
-            .event(Action::Inspect, Outcome::Allowed)
-            .collection(&collection.name)
+            .sign(Event::inspection(Outcome::Allowed, &collection.name))
             .tokens(found.iter().flatten().map(|row| row.token.clone()))
             .count(u64::try_from(found.len()).unwrap_or(u64::MAX))
             .statements(statements(permit.statements()));
         let receipt = self.record(event).await?;
-        let proof = OpenProof::for_inspect(&permit, &receipt);
+        let proof = InspectProof::new(&permit, &receipt, &collection)?;
         let mut broken = Vec::new();
         let mut answers = Vec::with_capacity(found.len());
         for entry in found {

@@ -11,7 +11,7 @@ fn name(text: &str) -> Name {
     Name::parse(text).unwrap()
 }
 
-fn line(event: Event) -> (String, Line) {
+fn line(mut event: Event) -> (String, Line) {
     let mut bytes = Vec::new();
     chain::seal(&mut bytes, 5, &event.render(&name("cordon.test/vault")).unwrap(), Sum::default());
     let line = Line::parse(&bytes).unwrap();

@@ -21,6 +21,15 @@ fn segmented(directory: &Path, lines: u64) -> Vec<PathBuf> {
     verify::list(directory).unwrap().into_iter().map(|segment| segment.path).collect()
 }
 
+/// Goes on with such a log.
+fn segmented_on(directory: &Path, lines: std::ops::Range<u64>) {
+    let (log, _) = Log::open_with(directory, "cordon.test/vault", 1000).unwrap();
+    for index in lines {
+        assert_eq!(log.append_blocking(event()).unwrap().index(), index);
+    }
+    log.close().unwrap();
+}
+
 fn verifier(directory: &Path) -> VerifierKey {
     VerifierKey::parse(&fs::read_to_string(directory.join(VERIFIER)).unwrap()).unwrap()
 }
@@ -74,6 +83,34 @@ fn a_removed_last_segment_is_a_truncated_log() {
     fs::remove_file(segments.last().unwrap()).unwrap();
     let error = verify::verify(scratch.path(), &verifier(scratch.path()), None).unwrap_err();
     assert!(matches!(error, VerifyError::Truncated { have: h, signed: 40 } if h == have), "{error:?}");
+}
+
+#[test]
+fn two_exchanged_segments_name_the_first_line_that_is_not_in_its_place() {
+    let scratch = tempfile::tempdir().unwrap();
+    let segments = segmented(scratch.path(), 40);
+    let (second, third) = (fs::read(&segments[1]).unwrap(), fs::read(&segments[2]).unwrap());
+    fs::write(&segments[1], third).unwrap();
+    fs::write(&segments[2], second).unwrap();
+    let listed = verify::list(scratch.path()).unwrap();
+    assert_eq!(first_flaw(scratch.path()), (listed[1].first, Flaw::Missing { found: listed[2].first }));
+}
+
+#[test]
+fn tiles_follow_the_lines_over_segments_and_restarts() {
+    let scratch = tempfile::tempdir().unwrap();
+    segmented(scratch.path(), 300);
+    let verified = verify::verify(scratch.path(), &verifier(scratch.path()), None).unwrap();
+    // One full tile, and partial ones at both levels.
+    assert_eq!(verified.tiles, 3);
+    segmented_on(scratch.path(), 300..600);
+    let verified = verify::verify(scratch.path(), &verifier(scratch.path()), None).unwrap();
+    assert_eq!((verified.lines, verified.tiles), (600, 4));
+    // A log that comes without them gets them again.
+    fs::remove_dir_all(scratch.path().join("tile")).unwrap();
+    assert_eq!(verify::verify(scratch.path(), &verifier(scratch.path()), None).unwrap().tiles, 0);
+    segmented_on(scratch.path(), 600..600);
+    assert_eq!(verify::verify(scratch.path(), &verifier(scratch.path()), None).unwrap().tiles, 4);
 }
 
 #[test]
@@ -168,9 +205,9 @@ fn the_newest_checkpoint_is_signed_within_its_period_without_further_events() {
     let scratch = tempfile::tempdir().unwrap();
     let (log, _) = Log::open(scratch.path(), "cordon.test/vault").unwrap();
     log.append_blocking(event()).unwrap();
-    let deadline = std::time::Instant::now() + crate::writer::CHECKPOINT_EVERY * 10;
+    let deadline = Instant::now() + crate::writer::CHECKPOINT_EVERY * 10;
     while log.statistics().signed < 1 {
-        assert!(std::time::Instant::now() < deadline, "no checkpoint in time");
+        assert!(Instant::now() < deadline, "no checkpoint in time");
         std::thread::yield_now();
     }
     assert_eq!(Checkpoint::open(log.checkpoint().note(), log.verifier()).unwrap().size(), 1);

@@ -7,8 +7,9 @@ use std::task::{Context, Poll, Waker};
 
 use super::*;
 use crate::directory::Publish;
+use crate::error::AuditError;
 use crate::event::{Action, Event, Outcome};
-use crate::log::{AuditError, Log};
+use crate::log::Log;
 use crate::name::Name;
 
 /// What the disk in memory was asked for, and how it is to answer.
@@ -112,7 +113,7 @@ fn no_receipt_comes_before_its_sync() {
 #[test]
 fn concurrent_appends_share_syncs_and_each_receipt_follows_its_own() {
     let (disk, log) = start();
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let mut indexes: Vec<u64> = runtime.block_on(async {
         let mut tasks = tokio::task::JoinSet::new();
         for _ in 0..64 {
@@ -141,6 +142,8 @@ fn concurrent_appends_share_syncs_and_each_receipt_follows_its_own() {
 #[test]
 fn lines_that_wait_for_a_slow_sync_go_out_in_one_group() {
     let (disk, log) = start();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let _within = runtime.enter();
     let (has_entered, open) = close_gate(&disk);
     let mut waiting: Vec<_> = (0..1000).map(|_| Box::pin(log.append(event()))).collect();
     let mut context = Context::from_waker(Waker::noop());
@@ -150,7 +153,6 @@ fn lines_that_wait_for_a_slow_sync_go_out_in_one_group() {
         assert!(future.as_mut().poll(&mut context).is_pending());
     }
     open.send(()).unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     for future in waiting {
         runtime.block_on(future).unwrap();
     }
@@ -203,6 +205,8 @@ fn a_checkpoint_that_cannot_be_written_refuses_later_lines() {
 #[test]
 fn all_who_wait_when_the_disk_fails_are_refused() {
     let (disk, log) = start();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let _within = runtime.enter();
     let (has_entered, open) = close_gate(&disk);
     let mut waiting: Vec<_> = (0..100).map(|_| Box::pin(log.append(event()))).collect();
     let mut context = Context::from_waker(Waker::noop());
@@ -213,15 +217,35 @@ fn all_who_wait_when_the_disk_fails_are_refused() {
     }
     disk.0.lock().unwrap().fail_sync = true;
     open.send(()).unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     for future in waiting {
         assert!(matches!(runtime.block_on(future), Err(AuditError::Poisoned)));
     }
 }
 
 #[test]
+fn a_stuck_sync_refuses_in_time_and_its_line_stays() {
+    let (disk, log) = start();
+    let (has_entered, open) = close_gate(&disk);
+    let began = Instant::now();
+    let blocking = log.clone();
+    let thread = std::thread::spawn(move || blocking.append_blocking(event()).map(|receipt| receipt.index()));
+    has_entered.recv().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    assert!(matches!(runtime.block_on(log.append(event())), Err(AuditError::Stalled)));
+    assert!(matches!(thread.join().unwrap(), Err(AuditError::Stalled)));
+    assert!(began.elapsed() < crate::gate::PATIENCE * 6, "nobody waits without end");
+    assert_eq!(log.size(), 0);
+    // The disk comes back: the lines of the refused calls are there, and new ones are taken.
+    open.send(()).unwrap();
+    assert_eq!(log.append_blocking(event()).unwrap().index(), 2);
+    assert_eq!(disk.0.lock().unwrap().durable_lines, 3);
+}
+
+#[test]
 fn a_queue_that_is_full_refuses_and_recovers() {
     let (disk, log) = start();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let _within = runtime.enter();
     let (has_entered, open) = close_gate(&disk);
     let mut context = Context::from_waker(Waker::noop());
     let mut waiting: Vec<Pin<Box<dyn Future<Output = _>>>> = vec![Box::pin(log.append(event()))];

@@ -6,6 +6,7 @@ use crate::serve::StartError;
 use cordon_card::Environment;
 use cordon_client::Endpoint;
 use cordon_daemon::config::{self, ConfigError};
+use cordon_daemon::process::Exceptions;
 use cordon_daemon::tls::{self, ClientAuth, Identity, Roots, TlsError};
 use rustls::ServerConfig;
 use serde::Deserialize;
@@ -34,6 +35,9 @@ pub struct Config {
     pub metrics: MetricsConfig,
     /// The vault.
     pub vault: VaultConfig,
+    /// What this installation does without.
+    #[serde(default)]
+    pub hardening: Exceptions,
 }
 
 /// `[ingress]`
@@ -165,6 +169,12 @@ impl EgressConfig {
 }
 
 impl VaultConfig {
+    /// The port of `address`, if it has one.
+    #[must_use]
+    pub fn port(&self) -> Option<u16> {
+        self.address.rsplit_once(':').and_then(|(_, port)| port.parse().ok())
+    }
+
     /// The vault, as this identity reaches it.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 //! Must never hold a secret inline or a default that weakens security. Tests: at the end of the file.
 
 use cordon_card::Environment;
+use cordon_daemon::process::Exceptions;
 use serde::Deserialize;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -33,6 +34,9 @@ pub struct Config {
     /// Held security codes.
     #[serde(default)]
     pub sad: SadConfig,
+    /// What this installation does without.
+    #[serde(default)]
+    pub hardening: Exceptions,
 }
 
 /// Where a listener binds.

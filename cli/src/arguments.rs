@@ -5,7 +5,7 @@
 use crate::configuration::Settings;
 use crate::exit::{Failure, Verdict};
 use crate::output::Console;
-use crate::{audit, cert, collection, custody, dev, keys, policy, sample, status, token};
+use crate::{audit, cert, collection, custody, dev, doctor, keys, policy, sample, status, token};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use serde::Serialize;
@@ -38,6 +38,8 @@ enum Command {
     Seal(custody::Seal),
     /// Show how the vault stands
     Status(status::Show),
+    /// Check vault, gateway, certificates and host, and say what to do
+    Doctor(doctor::Doctor),
     /// Make and list collections of cards
     #[command(subcommand)]
     Collection(collection::Collections),
@@ -90,6 +92,7 @@ impl Arguments {
             Command::Unseal(unseal) => unseal.run(&settings),
             Command::Seal(seal) => seal.run(&settings),
             Command::Status(show) => show.run(&settings),
+            Command::Doctor(doctor) => doctor.run(&settings),
             Command::Collection(collections) => collections.run(&settings),
             Command::Keys(keys) => keys.run(&settings),
             Command::Token(tokens) => tokens.run(&settings),

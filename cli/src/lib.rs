@@ -13,6 +13,7 @@ mod collection;
 mod configuration;
 mod custody;
 mod dev;
+mod doctor;
 mod exit;
 mod keys;
 mod layout;

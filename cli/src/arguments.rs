@@ -6,8 +6,8 @@ use crate::configuration::Settings;
 use crate::exit::{Failure, Verdict};
 use crate::output::Console;
 use crate::{
-    approvals, audit, backup, cert, collection, custody, dev, export, import, keys, policy, sample, status,
-    token,
+    approvals, audit, backup, cert, collection, custody, dev, doctor, export, import, keys, policy, sample,
+    status, token,
 };
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
@@ -43,6 +43,8 @@ enum Command {
     Approvals(approvals::Approvals),
     /// Show how the vault stands
     Status(status::Show),
+    /// Check vault, gateway, certificates and host, and say what to do
+    Doctor(doctor::Doctor),
     /// Make and list collections of cards
     #[command(subcommand)]
     Collection(collection::Collections),
@@ -103,6 +105,7 @@ impl Arguments {
             Command::Seal(seal) => seal.run(&settings),
             Command::Approvals(approvals) => approvals.run(&settings),
             Command::Status(show) => show.run(&settings),
+            Command::Doctor(doctor) => doctor.run(&settings),
             Command::Collection(collections) => collections.run(&settings),
             Command::Keys(keys) => keys.run(&settings),
             Command::Token(tokens) => tokens.run(&settings),

@@ -7,6 +7,7 @@ use crate::output::Console;
 use cordon_client::{Administrator, Endpoint, Tokenizer};
 use serde::Deserialize;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 /// What every command is given: the console, and the configuration file to read when it needs one.
@@ -35,6 +36,17 @@ impl Settings {
         let vault = self.vault()?;
         let endpoint = vault.endpoint(&vault.admin)?;
         Ok(Administrator::new(endpoint))
+    }
+
+    /// The files that name who we are to the vault and what it must chain to.
+    pub(crate) fn vault_files(&self) -> Result<VaultFiles, Failure> {
+        let vault = self.vault()?;
+        Ok(VaultFiles { cert: vault.cert, roots: vault.roots })
+    }
+
+    /// The gateway's metrics listener, if it is configured.
+    pub(crate) fn gateway_metrics(&self) -> Result<Option<SocketAddr>, Failure> {
+        Ok(self.load()?.gateway.map(|gateway| gateway.metrics))
     }
 
     /// A client for tokens, from the configuration file.
@@ -73,6 +85,13 @@ impl Settings {
     }
 }
 
+/// Certificate files of [`Settings::vault_files`].
+#[derive(Debug)]
+pub(crate) struct VaultFiles {
+    pub(crate) cert: PathBuf,
+    pub(crate) roots: PathBuf,
+}
+
 /// Runs a command's one future to its end on this thread.
 pub(crate) fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     tokio::runtime::Builder::new_current_thread()
@@ -86,7 +105,14 @@ pub(crate) fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Res
 #[serde(deny_unknown_fields)]
 struct Configuration {
     vault: Option<Vault>,
+    gateway: Option<Gateway>,
     policies: Option<PathBuf>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Gateway {
+    metrics: SocketAddr,
 }
 
 #[derive(Debug, Deserialize)]
@@ -108,7 +134,7 @@ impl Configuration {
             key: base.join(&vault.key),
             ..vault
         });
-        Self { vault, policies: self.policies.map(|path| base.join(path)) }
+        Self { vault, gateway: self.gateway, policies: self.policies.map(|path| base.join(path)) }
     }
 }
 

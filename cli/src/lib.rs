@@ -15,6 +15,7 @@ mod collection;
 mod configuration;
 mod custody;
 mod dev;
+mod doctor;
 mod download;
 mod exit;
 mod export;

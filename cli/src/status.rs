@@ -102,16 +102,20 @@ fn seal(seal: &SealStatus) -> String {
 }
 
 fn hardening(items: &[HardeningItem]) -> String {
-    let named = |wanted: bool| -> Vec<&str> {
-        items.iter().filter(|item| item.in_force == wanted).map(|item| item.name.as_str()).collect()
-    };
-    let (on, off) = (named(true), named(false));
+    let on: Vec<&str> = items.iter().filter(|item| item.in_force).map(|item| item.name.as_str()).collect();
+    let unexplained = |item: &&HardeningItem| !item.in_force && item.without.is_none();
+    let off: Vec<&str> = items.iter().filter(unexplained).map(|item| item.name.as_str()).collect();
     let mut lines = Vec::new();
     if !on.is_empty() {
         lines.push(format!("in force: {}", on.join(", ")));
     }
     if !off.is_empty() {
         lines.push(format!("NOT in force: {}", off.join(", ")));
+    }
+    for item in items.iter().filter(|item| !item.in_force) {
+        if let Some(reason) = &item.without {
+            lines.push(format!("done without {}: {reason}", item.name));
+        }
     }
     if lines.is_empty() { "not reported".to_owned() } else { lines.join("\n") }
 }
@@ -123,7 +127,7 @@ mod tests {
     use cordon_wire::{AuditStatus, StoreStatus};
 
     fn sample(state: SealState) -> Status {
-        let item = |name: &str, in_force| HardeningItem { name: name.to_owned(), in_force };
+        let item = |name: &str, in_force| HardeningItem { name: name.to_owned(), in_force, without: None };
         Status {
             version: "0.1.0".into(),
             uptime_s: 11_520,
@@ -137,6 +141,7 @@ mod tests {
             },
             collections: 2,
             held_cvvs: 1,
+            last_backup: None,
             audit_size: 12_345,
             audit: AuditStatus::default(),
             store: StoreStatus {
@@ -170,6 +175,13 @@ mod tests {
         assert!(text.contains("NOT in force: memory_locked"), "{text}");
         assert!(text.contains("3 of 5 custodians' shares\n"), "{text}");
         assert!(text.contains("12,345 lines"), "{text}");
+    }
+
+    #[test]
+    fn a_knob_done_without_shows_its_reason() {
+        let without = Some("no swap here".to_owned());
+        let text = hardening(&[HardeningItem { name: "memory_locked".into(), in_force: false, without }]);
+        assert_eq!(text, "done without memory_locked: no swap here");
     }
 
     #[test]

@@ -28,12 +28,13 @@ mod transcripts {
         String::from_utf8(output.stderr.clone()).unwrap()
     }
 
-    const COMMANDS: [&[&str]; 31] = [
+    const COMMANDS: [&[&str]; 32] = [
         &["dev"],
         &["init"],
         &["unseal"],
         &["seal"],
         &["status"],
+        &["doctor"],
         &["collection", "create"],
         &["collection", "list"],
         &["keys", "list"],

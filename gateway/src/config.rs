@@ -6,6 +6,7 @@ use crate::serve::StartError;
 use cordon_card::Environment;
 use cordon_client::Endpoint;
 use cordon_daemon::config::{self, ConfigError};
+use cordon_daemon::process::Exceptions;
 use cordon_daemon::tls::{self, ClientAuth, Identity, Roots, TlsError};
 use rustls::ServerConfig;
 use serde::Deserialize;
@@ -40,6 +41,9 @@ pub struct Config {
     /// What is wrong with them.
     #[serde(skip)]
     pub audit_faults: Vec<String>,
+    /// What this installation does without.
+    #[serde(default)]
+    pub hardening: Exceptions,
 }
 
 /// `[ingress]`
@@ -172,6 +176,12 @@ impl EgressConfig {
 }
 
 impl VaultConfig {
+    /// The port of `address`, if it has one.
+    #[must_use]
+    pub fn port(&self) -> Option<u16> {
+        self.address.rsplit_once(':').and_then(|(_, port)| port.parse().ok())
+    }
+
     /// The vault, as this identity reaches it.
     ///
     /// # Errors

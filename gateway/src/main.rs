@@ -6,12 +6,13 @@ use cordon_daemon::config::EX_CONFIG;
 use cordon_daemon::process;
 use cordon_daemon::telemetry::{self, Format};
 use cordon_gateway::config::Config;
-use cordon_gateway::serve::Prepared;
+use cordon_gateway::serve::{Prepared, StartError};
 use mimalloc::MiMalloc;
 use std::error::Error;
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use zeroizing_alloc::ZeroAlloc;
 
 /// The Cordon gateway: card numbers become tokens on the way in, and cards again on the way to listed destinations.
 #[derive(Debug, Parser)]
@@ -38,8 +39,9 @@ const EXAMPLES: &str = "Examples:
 
 Listeners are announced on standard output, one JSON object a line; logs go to standard error.";
 
+/// Hardened, and every block is wiped when it is freed, as in the vault.
 #[global_allocator]
-static ALLOCATOR: MiMalloc = MiMalloc;
+static ALLOCATOR: ZeroAlloc<MiMalloc> = ZeroAlloc(MiMalloc);
 
 fn main() -> ExitCode {
     let hardening = process::harden();
@@ -47,9 +49,6 @@ fn main() -> ExitCode {
     let format = if arguments.log_text { Format::Text } else { Format::Json };
     if let Err(error) = telemetry::init(format, &arguments.log) {
         return refuse(&[&error]);
-    }
-    for (measure, in_force) in hardening.items() {
-        tracing::info!(measure, in_force, "hardening");
     }
     let config = match Config::load(&arguments.config) {
         Ok(config) => config,
@@ -62,8 +61,9 @@ fn main() -> ExitCode {
     if arguments.check {
         return ExitCode::SUCCESS;
     }
-    match prepared.run(&mut io::stdout()) {
+    match prepared.run(hardening, &mut io::stdout()) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error @ StartError::NotHardened(_)) => refuse(&[&error]),
         Err(error) => {
             tracing::error!(error = described(&error), "cannot serve");
             ExitCode::FAILURE

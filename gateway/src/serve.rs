@@ -11,18 +11,24 @@ use crate::ledger::Ledger;
 use crate::metrics::Metrics;
 use crate::plan::{Plan, PlanError};
 use cordon_audit::{Action, AuditError, Event, Log, Name, Outcome};
+use cordon_card::Environment;
 use cordon_client::{ClientError, Endpoint, Revealer, Tokenizer};
 use cordon_daemon::Body;
 use cordon_daemon::body;
+use cordon_daemon::confine::{Confinement, Outbound};
 use cordon_daemon::drain::{DEADLINE, Drain};
 use cordon_daemon::metrics::{CONTENT_TYPE as METRICS_TYPE, Metrics as Registry};
-use cordon_daemon::server::{ConnectionMetrics, Limits, Listener, ServeError, Server, serve};
+use cordon_daemon::process::{Hardening, NotHardened};
+use cordon_daemon::server::{ConnectionMetrics, Limits, Listener, ServeError, Server, reserve, serve};
 use cordon_daemon::tls::{Peer, TlsError};
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use rustls::ServerConfig;
+use std::fs;
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Everything that was read and found sound, before anything is opened.
@@ -61,11 +67,27 @@ impl Prepared {
         }
     }
 
-    /// Opens the audit log and the listeners, announces them on `out`, and serves until SIGTERM or SIGINT.
+    /// Takes the addresses and confines itself, opens the audit log and the listeners, announces them on `out`, and serves
+    /// until SIGTERM or SIGINT.
     ///
     /// # Errors
     /// [`StartError`]; nothing is left open.
-    pub fn run(self, out: &mut dyn io::Write) -> Result<(), StartError> {
+    pub fn run(self, mut hardening: Hardening, out: &mut dyn io::Write) -> Result<(), StartError> {
+        let ingress = reserve("ingress", self.config.ingress.listen)?;
+        let egress = reserve("egress", self.config.egress.listen)?;
+        let machines = reserve("metrics", self.config.metrics.listen)?;
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&self.config.data_dir)
+            .map_err(StartError::Directory)?;
+        // The processors granted are read from the control group's files, which are out of reach afterwards.
+        let workers = match self.config.workers {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            some => some,
+        };
+        hardening.confine(&self.confinement());
+        hardening.admit(&self.config.hardening, self.config.environment == Environment::Live)?;
         let (log, recovered) = Log::open_as(&self.config.data_dir.join("audit"), ORIGIN, &self.config.audit)?;
         let opened = Event::new(Action::AuditOpen, Outcome::Allowed).count(recovered.size);
         let _recorded = log.append_blocking(opened)?;
@@ -76,20 +98,37 @@ impl Prepared {
         let metrics = Metrics::register(&mut registry);
         let connections = ConnectionMetrics::default();
         connections.register(&mut registry);
+        hardening.register(&mut registry);
         let drain = Drain::on_signals(DEADLINE).map_err(StartError::Signals)?;
-        let workers = self.config.workers;
         let ledger = Ledger::new(log.clone());
         let gateway = Arc::new(Gateway::new(self.plan, ledger, metrics, self.config.environment));
         let listeners = vec![
-            ingress_listener(&self.config, self.ingress, &gateway, self.tokenizer),
-            egress_listener(&self.config, self.egress, &gateway, self.revealer),
-            metrics_listener(&self.config, registry, &gateway, &drain),
+            ingress_listener(&self.config, self.ingress, &gateway, self.tokenizer).on(ingress),
+            egress_listener(&self.config, self.egress, &gateway, self.revealer).on(egress),
+            metrics_listener(&self.config, registry, &gateway, &drain).on(machines),
         ];
         let server = serve(listeners, workers, Limits::default(), &drain, &connections)?;
         let _recorded = log.append_blocking(Event::new(Action::Start, Outcome::Allowed))?;
         server.announce(out).map_err(StartError::Announce)?;
         log.announced();
         stop(server, log)
+    }
+
+    /// Its own directory, what resolving a name needs, and the ports that the bundle and the vault are on.
+    fn confinement(&self) -> Confinement {
+        let bundle = &self.plan.bundle;
+        let upstreams = bundle.ingress().iter().map(|route| route.upstream.port);
+        let destinations = bundle
+            .destinations()
+            .map(|destination| destination.connect.map_or(destination.port, |address| address.port()));
+        let ports = upstreams.chain(destinations).chain(self.config.vault.port()).chain([DNS]);
+        Confinement {
+            writable: self.config.audit.directories().chain([self.config.data_dir.clone()]).collect(),
+            // A resolver's files are replaced, not rewritten, so a rule on the file alone would not outlive a change.
+            readable: RESOLVER.iter().map(PathBuf::from).chain(self.config.audit.witnesses.clone()).collect(),
+            outbound: Outbound::Ports(ports.collect()),
+            loads_modules: false,
+        }
     }
 }
 
@@ -185,6 +224,12 @@ pub enum StartError {
     /// The audit log.
     #[error(transparent)]
     Audit(#[from] AuditError),
+    /// The data directory.
+    #[error("the data directory can't be made")]
+    Directory(#[source] io::Error),
+    /// Hardening that a live environment needs.
+    #[error(transparent)]
+    NotHardened(#[from] NotHardened),
     /// A listener.
     #[error(transparent)]
     Serve(#[from] ServeError),
@@ -204,6 +249,10 @@ pub enum StartError {
 
 /// The audit log's name.
 const ORIGIN: &str = "cordon-gateway";
+/// Where the C library's resolver reads its configuration, also through the usual links.
+const RESOLVER: [&str; 3] = ["/etc", "/run/systemd/resolve", "/run/NetworkManager"];
+/// Answers too long for a datagram come over TCP.
+const DNS: u16 = 53;
 const PLAIN: &str = "text/plain; charset=utf-8";
 
 #[cfg(test)]

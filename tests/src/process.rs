@@ -26,8 +26,18 @@ impl Daemon {
     /// # Errors
     /// The binary is missing, ended early or said nothing in time; the log's end is in the error.
     pub fn start(name: &str, arguments: &[&str], log: &Path) -> Result<Self> {
-        let mut child = Command::new(binary(name)?)
-            .args(arguments)
+        let mut command = Command::new(binary(name)?);
+        command.args(arguments);
+        Self::launch(command, log)
+    }
+
+    /// The same for any command that announces itself as the daemons do.
+    ///
+    /// # Errors
+    /// It ended early or said nothing in time; the log's end is in the error.
+    pub fn launch(mut command: Command, log: &Path) -> Result<Self> {
+        let name = command.get_program().to_string_lossy().into_owned();
+        let mut child = command
             .env("RUST_BACKTRACE", "1")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -99,6 +109,14 @@ impl Daemon {
         self.child.kill()?;
         self.child.wait()?;
         Ok(())
+    }
+
+    /// Waits for its end, however it comes.
+    ///
+    /// # Errors
+    /// It could not be reaped.
+    pub fn wait(&mut self) -> Result<ExitStatus> {
+        Ok(self.child.wait()?)
     }
 
     /// SIGTERM, and waits for a graceful end.

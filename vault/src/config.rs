@@ -3,6 +3,7 @@
 
 use cordon_archive::{Recipients, SealError};
 use cordon_card::Environment;
+use cordon_daemon::process::Exceptions;
 use serde::Deserialize;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -40,6 +41,9 @@ pub struct Config {
     /// Sinks, witnesses and reserved space of the audit log.
     #[serde(default)]
     pub audit: cordon_audit::Settings,
+    /// What this installation does without.
+    #[serde(default)]
+    pub hardening: Exceptions,
 }
 
 /// Where a listener binds.

@@ -1,12 +1,15 @@
 //! The vault daemon: arguments in, exit code out. Everything else is in the library.
 
 use clap::{Parser, Subcommand};
+use mimalloc::MiMalloc;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use zeroizing_alloc::ZeroAlloc;
 
-/// Hardened allocator: guard pages, encoded free lists; measured beside the system's in docs/performance.md.
+/// Hardened allocator: guard pages, encoded free lists, and every block is wiped when it is freed, those of the HTTP and
+/// TLS libraries included (docs/hardening.md).
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: ZeroAlloc<MiMalloc> = ZeroAlloc(MiMalloc);
 
 /// The vault: keeps card numbers encrypted and answers the gateway and operators over mutual TLS.
 #[derive(Parser)]

@@ -10,9 +10,11 @@ use cordon_audit::{Action, Event, Log, Name, Outcome, Recovered};
 use cordon_card::Environment;
 use cordon_daemon::clock::SystemClock;
 use cordon_daemon::config::EX_CONFIG;
+use cordon_daemon::confine::Confinement;
 use cordon_daemon::drain::{DEADLINE, Drain};
-use cordon_daemon::process::{Hardening, harden};
-use cordon_daemon::server::{Limits, Listener, Refused, serve};
+use cordon_daemon::process::{Hardening, NotHardened, harden};
+use cordon_daemon::scrub;
+use cordon_daemon::server::{Limits, Listener, Refused, Reserved, reserve, serve};
 use cordon_daemon::telemetry::{self, Format};
 use cordon_daemon::tls::{ClientAuth, Identity, Roots, server_config};
 use cordon_policy::Bundle;
@@ -53,8 +55,12 @@ pub fn main(config: &Path, only_check: bool) -> ExitCode {
     }
     match run(checked, hardening) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
+        Err(error @ StartError::NotHardened(_)) => {
             tracing::error!("{error}");
+            ExitCode::from(EX_CONFIG)
+        }
+        Err(error) => {
+            tracing::error!("{}", described(&error));
             ExitCode::FAILURE
         }
     }
@@ -99,6 +105,21 @@ pub fn restore(config: &Path, request: &crate::restore::Request<'_>) -> ExitCode
     }
 }
 
+/// An error with those of its causes that it does not repeat itself.
+fn described(error: &StartError) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(inner) = cause {
+        let more = inner.to_string();
+        if !text.contains(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        cause = inner.source();
+    }
+    text
+}
+
 /// Everything that can be checked without opening data.
 struct Checked {
     config: Config,
@@ -127,7 +148,7 @@ fn load_tls(config: &Config) -> Result<Arc<ServerConfig>, String> {
     server_config(identity, ClientAuth::Required(roots)).map_err(|error| error.to_string())
 }
 
-fn run(checked: Checked, hardening: Hardening) -> Result<(), StartError> {
+fn run(checked: Checked, mut hardening: Hardening) -> Result<(), StartError> {
     let Checked { config, bundle, tls } = checked;
     for directory in [config.data_dir.clone(), config.data_dir.join(AUDIT)] {
         fs::DirBuilder::new()
@@ -136,12 +157,22 @@ fn run(checked: Checked, hardening: Hardening) -> Result<(), StartError> {
             .create(&directory)
             .map_err(StartError::Directory)?;
     }
+    let sockets = Sockets::reserve(&config)?;
+    // The processors granted are read from the control group's files, which are out of reach afterwards.
+    let workers = config.worker_count();
+    // Certificates, keys and policies are in memory: from here on nothing is read beyond the data directory, but for what
+    // the audit log was given.
+    hardening.confine(&Confinement {
+        writable: config.audit.directories().chain([config.data_dir.clone()]).collect(),
+        readable: config.audit.witnesses.clone(),
+        ..Confinement::default()
+    });
+    hardening.admit(&config.hardening, config.environment == Environment::Live)?;
     let (audit, recovered) = Log::open_as(&config.data_dir.join(AUDIT), ORIGIN, &config.audit)?;
     let store = open_store(&config, &recovered)?;
     if recovered.created && store.sequence() > 0 {
         return Err(StartError::AuditLost(store.sequence()));
     }
-    let workers = config.worker_count();
     start_lines(&audit, &recovered, &bundle, store.sequence())?;
     let vault = Arc::new(Vault::new(Parts {
         store,
@@ -159,7 +190,7 @@ fn run(checked: Checked, hardening: Hardening) -> Result<(), StartError> {
     let drain = Drain::on_signals(DEADLINE).map_err(StartError::Signals)?;
     let sweeper = start_sweeper(Arc::clone(&vault), drain.clone());
     let rewrapper = start_rewrapper(Arc::clone(&vault), drain.clone())?;
-    let listeners = listeners(&vault, &audit, &config, &tls);
+    let listeners = listeners(&vault, &audit, &config, &tls, sockets);
     let server = serve(listeners, workers, Limits::default(), &drain, vault.metrics().connections())?;
     server.announce(&mut std::io::stdout()).map_err(StartError::Announce)?;
     audit.announced();
@@ -204,11 +235,29 @@ fn start_lines(audit: &Log, recovered: &Recovered, bundle: &Bundle, sequence: u6
     Ok(())
 }
 
+/// The addresses of the three listeners, taken while that is still possible.
+struct Sockets {
+    data: Reserved,
+    admin: Reserved,
+    metrics: Reserved,
+}
+
+impl Sockets {
+    fn reserve(config: &Config) -> Result<Self, StartError> {
+        Ok(Self {
+            data: reserve("data", config.data.listen)?,
+            admin: reserve("admin", config.admin.listen)?,
+            metrics: reserve("metrics", config.metrics.listen)?,
+        })
+    }
+}
+
 fn listeners<S: Store>(
     vault: &Arc<Vault<S>>,
     audit: &Log,
     config: &Config,
     tls: &Arc<ServerConfig>,
+    sockets: Sockets,
 ) -> Vec<Listener> {
     let (data, admin, health) = (Arc::clone(vault), Arc::clone(vault), Arc::clone(vault));
     vec![
@@ -219,6 +268,7 @@ fn listeners<S: Store>(
                 async move { api::data::handle(&vault, &peer, request).await }
             }
         })
+        .on(sockets.data)
         .on_refused(audit_refusal(audit.clone())),
         Listener::tls("admin", config.admin.listen, Arc::clone(tls), move |_worker| {
             let vault = Arc::clone(&admin);
@@ -227,6 +277,7 @@ fn listeners<S: Store>(
                 async move { api::admin::handle(&vault, &peer, request).await }
             }
         })
+        .on(sockets.admin)
         .on_refused(audit_refusal(audit.clone())),
         Listener::plain("metrics", config.metrics.listen, move |_worker| {
             let vault = Arc::clone(&health);
@@ -234,7 +285,8 @@ fn listeners<S: Store>(
                 let vault = Arc::clone(&vault);
                 async move { api::health::handle(&*vault, &request) }
             }
-        }),
+        })
+        .on(sockets.metrics),
     ]
 }
 
@@ -272,6 +324,8 @@ fn start_rewrapper<S: Store>(
     let work = move || {
         while !drain.is_triggered() {
             let wait = runtime.block_on(vault.rewrap_step());
+            // A step decrypts records.
+            scrub::stack();
             std::thread::sleep(wait.min(SWEEP));
         }
     };
@@ -288,6 +342,9 @@ pub enum StartError {
     /// A background thread.
     #[error("a background thread can't be started: {0}")]
     Thread(#[source] std::io::Error),
+    /// Hardening that a live environment needs.
+    #[error(transparent)]
+    NotHardened(#[from] NotHardened),
     /// The audit log.
     #[error("the audit log can't be used: {0}")]
     Audit(#[from] cordon_audit::AuditError),

@@ -101,6 +101,12 @@ impl Settings {
         faults
     }
 
+    /// Where file sinks are: what a confined daemon writes to beside its own directory.
+    pub fn directories(&self) -> impl Iterator<Item = PathBuf> {
+        let files = self.sinks.iter().filter(|sink| sink.kind == SinkKind::File);
+        files.filter_map(|sink| sink.path.as_deref()?.parent().map(Path::to_owned))
+    }
+
     /// The witnesses' keys.
     pub(crate) fn witness_keys(&self) -> Result<Vec<WitnessKey>, Vec<String>> {
         let mut faults = Vec::new();

@@ -7,10 +7,12 @@
 mod acceptor;
 mod connection;
 mod stall;
+mod wiping;
 mod worker;
 
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -20,6 +22,7 @@ use hyper::body::Incoming;
 use hyper::{Request, Response};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustls::ServerConfig;
 use serde::Serialize;
 use tokio::sync::{Semaphore, mpsc};
@@ -36,6 +39,19 @@ pub struct Listener {
     tls: Option<Arc<ServerConfig>>,
     make: Make,
     on_refused: OnRefused,
+    reserved: Option<Reserved>,
+}
+
+/// An address that is taken but not yet listened on: connections are refused until the server runs.
+#[derive(Debug)]
+pub struct Reserved(OwnedFd);
+
+/// Takes an address before the daemon is confined, which leaves it no way to bind one.
+///
+/// # Errors
+/// [`ServeError::Bind`] if it cannot be had.
+pub fn reserve(name: &'static str, address: SocketAddr) -> Result<Reserved, ServeError> {
+    take(address).map(Reserved).map_err(|source| ServeError::Bind { name, address, source })
 }
 
 impl Listener {
@@ -51,7 +67,14 @@ impl Listener {
         H: Fn(Request<Incoming>, Arc<Peer>) -> F + Send + Sync + 'static,
         F: Future<Output = Response<Body>> + Send + 'static,
     {
-        Listener { name, address, tls: Some(config), make: erase(make), on_refused: Arc::new(|_, _| {}) }
+        Listener {
+            name,
+            address,
+            tls: Some(config),
+            make: erase(make),
+            on_refused: Arc::new(|_, _| {}),
+            reserved: None,
+        }
     }
 
     /// Listens in plain text, on a loopback address only: for health and metrics.
@@ -61,7 +84,21 @@ impl Listener {
         H: Fn(Request<Incoming>, Arc<Peer>) -> F + Send + Sync + 'static,
         F: Future<Output = Response<Body>> + Send + 'static,
     {
-        Listener { name, address, tls: None, make: erase(make), on_refused: Arc::new(|_, _| {}) }
+        Listener {
+            name,
+            address,
+            tls: None,
+            make: erase(make),
+            on_refused: Arc::new(|_, _| {}),
+            reserved: None,
+        }
+    }
+
+    /// Listens on an address that was taken before, which must be this listener's.
+    #[must_use]
+    pub fn on(mut self, reserved: Reserved) -> Listener {
+        self.reserved = Some(reserved);
+        self
     }
 
     /// Calls `on_refused` for each connection whose handshake failed, so that it can be audited (PCI DSS 10.2.1.4). It runs
@@ -194,8 +231,8 @@ pub fn serve(
     let mut sockets = Vec::new();
     let mut bound = Vec::new();
     let mut services = Vec::new();
-    for listener in listeners {
-        let socket = bind(&listener)?;
+    for mut listener in listeners {
+        let socket = bind(&mut listener)?;
         let address = socket.local_addr().map_err(|source| ServeError::bind(&listener, source))?;
         bound.push(Bound { name: listener.name, address });
         sockets.push(socket);
@@ -378,13 +415,30 @@ where
     })
 }
 
-fn bind(listener: &Listener) -> Result<TcpListener, ServeError> {
-    if listener.tls.is_none() && !listener.address.ip().is_loopback() {
-        let (name, address) = (listener.name, listener.address);
+fn bind(listener: &mut Listener) -> Result<TcpListener, ServeError> {
+    let (name, address) = (listener.name, listener.address);
+    if listener.tls.is_none() && !address.ip().is_loopback() {
         return Err(ServeError::PlainBeyondLoopback { name, address });
     }
-    let socket = TcpListener::bind(listener.address).map_err(|source| ServeError::bind(listener, source))?;
-    socket.set_nonblocking(true).map_err(|source| ServeError::bind(listener, source))?;
+    let Reserved(socket) = match listener.reserved.take() {
+        Some(reserved) => reserved,
+        None => reserve(name, address)?,
+    };
+    rustix::net::listen(&socket, BACKLOG).map_err(|source| ServeError::Bind {
+        name,
+        address,
+        source: source.into(),
+    })?;
+    Ok(socket.into())
+}
+
+fn take(address: SocketAddr) -> io::Result<OwnedFd> {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
+    // As std does: a restarted daemon takes its address again while old connections still linger.
+    rustix::net::sockopt::set_socket_reuseaddr(&socket, true)?;
+    rustix::net::bind(&socket, &address)?;
     Ok(socket)
 }
 
@@ -394,3 +448,6 @@ fn worker_count(wanted: usize) -> usize {
         some => some,
     }
 }
+
+/// Connections that wait to be accepted; the system may have a lower limit.
+const BACKLOG: i32 = 4096;

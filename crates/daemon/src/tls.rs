@@ -3,6 +3,7 @@
 //! It must never speak an older version, accept a peer without checking it, or use a key that others may read. Tests:
 //! `tests/tls.rs`, `tests/server.rs`.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -11,6 +12,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
 use rustls::server::{ServerSessionMemoryCache, VerifierBuilderError, WebPkiClientVerifier};
@@ -124,6 +126,22 @@ pub fn client_config(roots: Roots, identity: Option<Identity>) -> Result<Arc<Cli
     Ok(Arc::new(config))
 }
 
+/// When the first to end of a PEM file's certificates ends.
+///
+/// # Errors
+/// [`TlsError`] if there is none, or one is unusable.
+pub fn valid_until(path: &Path) -> Result<Timestamp, TlsError> {
+    let unusable = || TlsError::Pem { path: path.to_owned(), what: "certificate" };
+    let mut first = Timestamp::MAX;
+    for certificate in certificates(path)? {
+        let (_, parsed) = X509Certificate::from_der(&certificate).map_err(|_detail| unusable())?;
+        let end =
+            Timestamp::from_second(parsed.validity().not_after.timestamp()).map_err(|_range| unusable())?;
+        first = first.min(end);
+    }
+    Ok(first)
+}
+
 /// The one URI among a certificate's subject alternative names.
 pub(crate) fn uri_of(certificate: &CertificateDer<'_>) -> Option<String> {
     let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
@@ -199,7 +217,7 @@ fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
     let at = |source: io::Error| TlsError::Io { path: path.to_owned(), source };
     let mut file = File::open(path).map_err(at)?;
     let metadata = file.metadata().map_err(at)?;
-    if metadata.mode() & 0o077 != 0 {
+    if metadata.mode() & others(path, std::env::var_os("CREDENTIALS_DIRECTORY").as_deref()) != 0 {
         return Err(TlsError::KeyOpenToOthers { path: path.to_owned() });
     }
     let room = usize::try_from(metadata.len()).unwrap_or_default().saturating_add(1);
@@ -211,9 +229,35 @@ fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
         .map_err(|_detail| TlsError::Pem { path: path.to_owned(), what: "private key" })
 }
 
+/// The permission bits that a key's file must not have. systemd hands a credential to one service's user by an access list,
+/// whose mask shows as the group's bits; nobody else can enter the directory.
+fn others(path: &Path, credentials: Option<&OsStr>) -> u32 {
+    let handed = credentials.is_some_and(|directory| path.parent() == Some(Path::new(directory)));
+    if handed { 0o037 } else { 0o077 }
+}
+
 /// The protocol name under which HTTP/2 is negotiated (RFC 9113 section 3.2).
 pub(crate) const ALPN_H2: &[u8] = b"h2";
 /// Sessions that can be resumed: clients are few and keep their connections.
 const SESSIONS: usize = 4096;
 /// The longest URI that can name a service (SPIFFE ID section 2.3).
 const LONGEST_URI: usize = 2048;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_credential_of_this_service_may_show_an_access_list() {
+        let directory = Some(OsStr::new("/run/credentials/cordon-vault.service"));
+        assert_eq!(others(Path::new("/run/credentials/cordon-vault.service/tls.key"), directory), 0o037);
+        for (path, directory) in [
+            ("/run/credentials/cordon-vault.service/tls.key", None),
+            ("/run/credentials/other.service/tls.key", directory),
+            ("/run/credentials/cordon-vault.service/../other/tls.key", directory),
+            ("/etc/cordon/vault.key", directory),
+        ] {
+            assert_eq!(others(Path::new(path), directory), 0o077, "{path}");
+        }
+    }
+}

@@ -267,6 +267,9 @@ pub struct HardeningItem {
     pub name: String,
     /// Whether it is in force.
     pub in_force: bool,
+    /// Why the vault's configuration does without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub without: Option<String>,
 }
 
 /// Store figures.

@@ -1,7 +1,7 @@
 //! The data listener: the five batch calls and nothing else.
 //! Must never reach a seal, key or collection operation. Tests: `tests/tests/api.rs`, `tests/tests/identity.rs`.
 
-use super::{Call, Refused, answer, read_json, refuse, take_leave};
+use super::{Call, Refused, answer, card_answer, read_json, refuse, take_leave};
 use crate::store::Store;
 use crate::vault::Vault;
 use cordon_audit::Action;
@@ -127,7 +127,7 @@ async fn dispatch<S: Store>(
                 purpose,
                 ..ask
             })?;
-            answer(&vault.detokenize(caller, permit, request.items).await.map_err(failed)?, caller)
+            card_answer(&vault.detokenize(caller, permit, request.items).await.map_err(failed)?, caller)
         }
         Operation::Lookup => {
             let permit = call.about_collection(action, collection)?;

@@ -10,6 +10,7 @@ use crate::keyring::{self, KeyringError, Unlocked};
 use crate::mint::ProfileError;
 use crate::store::{Document, Store};
 use cordon_audit::{Action, Event, Name, Outcome};
+use cordon_daemon::process::Measure;
 use cordon_policy::{Administer, Observe, Permit};
 use cordon_wire::limits::MAX_AUDIT_PAGE;
 use cordon_wire::{
@@ -263,8 +264,12 @@ impl<S: Store> Vault<S> {
     }
 
     fn hardening_items(&self) -> Vec<HardeningItem> {
-        let items = self.hardening.items();
-        items.into_iter().map(|(name, in_force)| HardeningItem { name: name.to_owned(), in_force }).collect()
+        let item = |(measure, in_force): (Measure, bool)| HardeningItem {
+            name: measure.as_str().to_owned(),
+            in_force,
+            without: self.hardening.reason(measure).filter(|_| !in_force).map(str::to_owned),
+        };
+        self.hardening.items().into_iter().map(item).collect()
     }
 
     /// What an operator should look at.
@@ -274,7 +279,8 @@ impl<S: Store> Vault<S> {
             warnings.push("the vault is not unsealed; no card can be tokenized or revealed".to_owned());
         }
         warnings.extend(self.audit.degraded().into_iter().map(str::to_owned));
-        for item in self.hardening_items().into_iter().filter(|item| !item.in_force) {
+        for item in self.hardening_items().into_iter().filter(|item| !item.in_force && item.without.is_none())
+        {
             warnings.push(format!("hardening: {} is not in force", item.name));
         }
         if let Ok(keys) = self.keys() {

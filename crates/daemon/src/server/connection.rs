@@ -21,8 +21,10 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::stall::Stall;
+use super::wiping::Wiping;
 use super::{Arrival, Call, Limits, Refused, Shared};
 use crate::body::Body;
+use crate::scrub::Scrubbed;
 use crate::tls::{self, Peer};
 
 /// How HTTP is spoken, once for each version.
@@ -71,8 +73,12 @@ pub(super) async fn run(arrival: Arrival, handler: Call, protocols: Arc<Protocol
                 let certificate = session.peer_certificates().and_then(<[_]>::first);
                 let peer = Arc::new(Peer { uri: certificate.and_then(tls::uri_of), address });
                 let is_http2 = session.alpn_protocol() == Some(tls::ALPN_H2);
-                let protocol = if is_http2 { &protocols.http2 } else { &protocols.http1 };
-                serve(stream, protocol, handler, peer, &shared).await;
+                // Below TLS one wipes what was decrypted, here another what HTTP has parsed.
+                if is_http2 {
+                    serve(Wiping::http2(stream), &protocols.http2, handler, peer, &shared).await;
+                } else {
+                    serve(Wiping::new(stream), &protocols.http1, handler, peer, &shared).await;
+                }
             }
             Err(refused) => {
                 shared.metrics.refused.inc();
@@ -87,10 +93,10 @@ async fn handshake(
     stream: TcpStream,
     config: &Arc<ServerConfig>,
     shared: &Shared,
-) -> Result<TlsStream<TcpStream>, Refused> {
+) -> Result<TlsStream<Wiping<TcpStream>>, Refused> {
     let shake = async {
         let _turn = shared.handshakes.acquire().await;
-        TlsAcceptor::from(Arc::clone(config)).accept(stream).await
+        TlsAcceptor::from(Arc::clone(config)).accept(Wiping::new(stream)).await
     };
     match tokio::time::timeout(shared.limits.handshake, shake).await {
         Ok(Ok(stream)) => Ok(stream),
@@ -123,7 +129,7 @@ async fn serve<S>(
     let counted = Arc::clone(&activity);
     let service = service_fn(move |request: Request<Incoming>| {
         let running = Running::new(&counted);
-        let answer = handler(request, Arc::clone(&peer));
+        let answer = Scrubbed::new(handler(request, Arc::clone(&peer)));
         async move {
             let response: Response<Body> = answer.await;
             drop(running);

@@ -1,6 +1,8 @@
 //! Tests of the daemon's parts from outside: real sockets, real certificates, child processes.
 
 #[cfg(test)]
+mod confine;
+#[cfg(test)]
 mod http;
 #[cfg(test)]
 mod limits;

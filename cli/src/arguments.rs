@@ -5,7 +5,7 @@
 use crate::configuration::Settings;
 use crate::exit::{Failure, Verdict};
 use crate::output::Console;
-use crate::{audit, cert, collection, custody, dev, keys, policy, sample, status, token};
+use crate::{audit, cert, collection, custody, dev, keys, policy, retention, sample, status, token};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use serde::Serialize;
@@ -44,6 +44,9 @@ enum Command {
     /// List and rotate keys
     #[command(subcommand)]
     Keys(keys::Keys),
+    /// Say how long cards are kept, and verify it
+    #[command(subcommand)]
+    Retention(retention::Retentions),
     /// Inspect and delete tokens
     #[command(subcommand)]
     Token(token::Tokens),
@@ -92,6 +95,7 @@ impl Arguments {
             Command::Status(show) => show.run(&settings),
             Command::Collection(collections) => collections.run(&settings),
             Command::Keys(keys) => keys.run(&settings),
+            Command::Retention(retentions) => retentions.run(&settings),
             Command::Token(tokens) => tokens.run(&settings),
             Command::Policy(policies) => policies.run(&settings),
             Command::Cert(certificates) => certificates.run(&settings),

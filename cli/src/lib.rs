@@ -19,6 +19,7 @@ mod layout;
 mod output;
 mod pki;
 mod policy;
+mod retention;
 mod sample;
 mod status;
 mod token;

@@ -15,6 +15,7 @@ pub mod keys;
 pub mod metrics;
 pub mod mint;
 pub mod record;
+pub mod retention;
 pub mod rewrap;
 pub mod run;
 pub mod sad;

@@ -31,6 +31,7 @@ pub struct Metrics {
     calls: Family<CallLabel, Counter>,
     latency: Family<LatencyLabel, Histogram, fn() -> Histogram>,
     connections: ConnectionMetrics,
+    integrity: Counter,
     gauges: Gauges,
     registry: cordon_daemon::metrics::Metrics,
 }
@@ -52,6 +53,10 @@ pub struct Gauges {
     pub held_codes: Gauge,
     /// Records moved to newer keys since start.
     pub rewrapped: Gauge,
+    /// Records erased because their time was over, since start.
+    pub erased: Gauge,
+    /// Active keys that are near or past a limit.
+    pub keys_to_rotate: Gauge,
 }
 
 impl Metrics {
@@ -62,6 +67,7 @@ impl Metrics {
         let calls = Family::<CallLabel, Counter>::default();
         let latency = Family::<LatencyLabel, Histogram, fn() -> Histogram>::new_with_constructor(histogram);
         let connections = ConnectionMetrics::default();
+        let integrity = Counter::default();
         let gauges = Gauges::default();
         registry.register("calls", "Data calls answered, by status class", calls.clone());
         registry.register("call_latency_seconds", "Time to answer a data call", latency.clone());
@@ -81,7 +87,22 @@ impl Metrics {
             "Records moved to newer keys since start",
             gauges.rewrapped.clone(),
         );
-        Self { calls, latency, connections, gauges, registry }
+        registry.register(
+            "erased_records",
+            "Records erased since start because their time was over",
+            gauges.erased.clone(),
+        );
+        registry.register(
+            "keys_to_rotate",
+            "Active keys past 80 % of their cryptoperiod or uses",
+            gauges.keys_to_rotate.clone(),
+        );
+        registry.register(
+            "integrity_failures",
+            "Stored records and keyrings that did not open where they stand",
+            integrity.clone(),
+        );
+        Self { calls, latency, connections, integrity, gauges, registry }
     }
 
     /// Counts one answered data call.
@@ -93,6 +114,11 @@ impl Metrics {
         };
         self.calls.get_or_create(&CallLabel { call, status: class }).inc();
         self.latency.get_or_create(&LatencyLabel { call }).observe(took.as_secs_f64());
+    }
+
+    /// Counts stored records or keyrings that did not open where they stand (threat B12).
+    pub fn integrity_failures(&self, found: u64) {
+        self.integrity.inc_by(found);
     }
 
     /// Counters of the listeners.

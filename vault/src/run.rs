@@ -117,6 +117,7 @@ fn run(checked: Checked, hardening: Hardening) -> Result<(), StartError> {
     let drain = Drain::on_signals(DEADLINE).map_err(StartError::Signals)?;
     let sweeper = start_sweeper(Arc::clone(&vault), drain.clone());
     let rewrapper = start_rewrapper(Arc::clone(&vault), drain.clone())?;
+    let keeper = start_keeper(Arc::clone(&vault), drain.clone())?;
     let listeners = listeners(&vault, &audit, &config, &tls);
     let server = serve(listeners, workers, Limits::default(), &drain, vault.metrics().connections())?;
     server.announce(&mut std::io::stdout()).map_err(StartError::Announce)?;
@@ -126,6 +127,9 @@ fn run(checked: Checked, hardening: Hardening) -> Result<(), StartError> {
     }
     if rewrapper.join().is_err() {
         tracing::error!("the thread that moves records to newer keys panicked");
+    }
+    if keeper.join().is_err() {
+        tracing::error!("the thread that keeps the rules of retention panicked");
     }
     drop(vault);
     let _stopped = audit.append_blocking(Event::new(Action::Stop, Outcome::Allowed))?;
@@ -222,11 +226,27 @@ fn start_rewrapper<S: Store>(
     let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(StartError::Thread)?;
     let work = move || {
         while !drain.is_triggered() {
+            runtime.block_on(vault.tend_keys());
             let wait = runtime.block_on(vault.rewrap_step());
             std::thread::sleep(wait.min(SWEEP));
         }
     };
     std::thread::Builder::new().name("rewrap".to_owned()).spawn(work).map_err(StartError::Thread)
+}
+
+/// Erases records whose time is over, beside the requests.
+fn start_keeper<S: Store>(
+    vault: Arc<Vault<S>>,
+    drain: Drain,
+) -> Result<std::thread::JoinHandle<()>, StartError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(StartError::Thread)?;
+    let work = move || {
+        while !drain.is_triggered() {
+            let wait = runtime.block_on(vault.retention_step());
+            std::thread::sleep(wait.min(SWEEP));
+        }
+    };
+    std::thread::Builder::new().name("retention".to_owned()).spawn(work).map_err(StartError::Thread)
 }
 
 /// Why a vault does not start or ended badly. The operator's.

@@ -10,7 +10,8 @@ use cordon_daemon::tls::Peer;
 use cordon_policy::{Administer, Observe};
 use cordon_wire::limits::{MAX_ADMIN_BODY, MAX_AUDIT_PAGE};
 use cordon_wire::{
-    CreateCollection, DestroyRequest, InitRequest, ProblemCode, RewrapRequest, RotateRequest, UnsealRequest,
+    CreateCollection, DestroyRequest, InitRequest, KeyStateRequest, ProblemCode, RetentionRequest,
+    RewrapRequest, RotateRequest, UnsealRequest,
 };
 use http::{Method, Request, Response, Uri};
 use hyper::body::Incoming;
@@ -41,7 +42,15 @@ pub async fn handle<S: Store>(vault: &Vault<S>, peer: &Peer, request: Request<In
 async fn read<S: Store>(call: &Call<'_, S>, uri: &Uri) -> Result<Response<Body>, Refused> {
     let (vault, caller) = (call.vault, &call.caller);
     let action = Action::Observe;
-    let known = ["/v1/seal", "/v1/status", "/v1/collections", "/v1/keys", "/v1/keys/rewrap", "/v1/audit"];
+    let known = [
+        "/v1/seal",
+        "/v1/status",
+        "/v1/collections",
+        "/v1/keys",
+        "/v1/keys/rewrap",
+        "/v1/retention",
+        "/v1/audit",
+    ];
     if !known.contains(&uri.path()) {
         return Err(Refused::new(action, ProblemCode::UnknownRoute));
     }
@@ -53,6 +62,7 @@ async fn read<S: Store>(call: &Call<'_, S>, uri: &Uri) -> Result<Response<Body>,
         "/v1/collections" => answer(&vault.list_collections(caller, permit).await.map_err(failed)?, caller),
         "/v1/keys" => answer(&vault.list_keys(caller, permit).await.map_err(failed)?, caller),
         "/v1/keys/rewrap" => answer(&vault.list_rewraps(caller, permit).await.map_err(failed)?, caller),
+        "/v1/retention" => answer(&vault.show_retention(caller, permit).await.map_err(failed)?, caller),
         _audit => {
             let (from, limit) = page(uri.query()).ok_or(Refused::new(action, ProblemCode::Malformed))?;
             answer(&vault.audit_page(caller, permit, from, limit).await.map_err(failed)?, caller)
@@ -74,6 +84,9 @@ async fn change<S: Store>(
         "/v1/keys/rotate" => Action::KeyRotate,
         "/v1/keys/rewrap" => Action::Rewrap,
         "/v1/keys/destroy" => Action::KeyDestroy,
+        "/v1/keys/state" => Action::KeyState,
+        "/v1/retention" => Action::CollectionChange,
+        "/v1/retention/verify" => Action::Retention,
         _other => return Err(Refused::new(Action::Authenticate, ProblemCode::UnknownRoute)),
     };
     let permit = call.decide::<Administer>(action, |ask| ask)?;
@@ -100,6 +113,17 @@ async fn change<S: Store>(
         "/v1/keys/destroy" => {
             let request: DestroyRequest = read_json(body, MAX_ADMIN_BODY).await.map_err(refused)?;
             answer(&vault.destroy_key(caller, permit, &request).await.map_err(failed)?, caller)
+        }
+        "/v1/retention" => {
+            let request: RetentionRequest = read_json(body, MAX_ADMIN_BODY).await.map_err(refused)?;
+            answer(&vault.set_retention(caller, permit, request).await.map_err(failed)?, caller)
+        }
+        "/v1/retention/verify" => {
+            answer(&vault.verify_retention(caller, permit).await.map_err(failed)?, caller)
+        }
+        "/v1/keys/state" => {
+            let request: KeyStateRequest = read_json(body, MAX_ADMIN_BODY).await.map_err(refused)?;
+            answer(&vault.change_key_state(caller, permit, &request).await.map_err(failed)?, caller)
         }
         _rotate => {
             let request: RotateRequest = read_json(body, MAX_ADMIN_BODY).await.map_err(refused)?;

@@ -242,7 +242,7 @@ pub(crate) mod tests {
         let index = KeyInfo { purpose: KeyPurpose::Index, budget: None, ..sample() };
         let text = describe(&KeyList { keys: vec![sample(), long, index] }, now);
         assert!(text.lines().all(|line| line.len() <= layout::WIDTH), "{text}");
-        assert!(text.contains("active       211d/365d   2027-05-06  1.0M/2^40 0%      -"), "{text}");
+        assert!(text.contains("active       211d/365d   2027-05-06  1.0M/2^40 0%     -"), "{text}");
         assert!(text.contains("549.7G/2^40 50%  1,234,567") && text.contains("not counted"), "{text}");
     }
 

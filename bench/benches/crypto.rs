@@ -16,8 +16,10 @@ use cordon_vault::record::{Binding, CardData, Metadata, rewrap, seal};
 use cordon_vault::store::CollectionId;
 use cordon_wire::TokenShapeChoice;
 use criterion::Criterion;
+use jiff::Timestamp;
 
 const COLLECTION: CollectionId = CollectionId(1);
+const BLOCKS: u32 = 1_000;
 
 /// A plaintext and associated data of the sizes a record has.
 const PLAINTEXT: [u8; 48] = [7; 48];
@@ -53,11 +55,14 @@ fn record(criterion: &mut Criterion, keys: &Unlocked, pan: &Pan) -> Result<()> {
     let card =
         CardData { pan: pan.duplicate(), expiry, metadata: Metadata::none(), created_at: 1_800_000_000 };
     let key = keys.active_data_key(COLLECTION).context("a new collection has a data key")?;
-    let sealed = seal(key, &binding, &card)?;
+    let now = Timestamp::UNIX_EPOCH;
+    let sealed = seal(key, &binding, &card, now)?;
     let mut group = criterion.benchmark_group("record");
-    group.bench_function("seal", |bencher| bencher.iter(|| seal(key, black_box(&binding), black_box(&card))));
+    group.bench_function("seal", |bencher| {
+        bencher.iter(|| seal(key, black_box(&binding), black_box(&card), now));
+    });
     group.bench_function("open_and_seal", |bencher| {
-        bencher.iter(|| rewrap(keys, black_box(&binding), black_box(&sealed)));
+        bencher.iter(|| rewrap(keys, black_box(&binding), black_box(&sealed), now));
     });
     group.finish();
     Ok(())
@@ -94,7 +99,12 @@ fn main() -> Result<()> {
     let mut criterion = Criterion::default().configure_from_args();
     let root = RootKey::generate()?;
     let keys = Unlocked::create(&root, Environment::Dev, Default::default())?;
-    let keys = keys.add_collection(COLLECTION, Default::default())?;
+    let mut keys = keys.add_collection(COLLECTION, Default::default())?;
+    // A bench seals more often than a first block of uses allows.
+    for _ in 0..BLOCKS {
+        let more = keys.reserve(u64::MAX, Default::default())?;
+        keys = more.context("a data key has uses left to reserve")?.made_durable();
+    }
     let pan = Pan::parse("4242424242424242")?;
     xaes(&mut criterion)?;
     record(&mut criterion, &keys, &pan)?;

@@ -60,7 +60,7 @@ fn entry(number: u64) -> IndexEntry {
 
 /// Bytes of the length that a card with an expiry and no metadata has.
 fn record() -> Result<Sealed> {
-    let envelope = |length| [&[1, 0, 0, 0, 1][..], &vec![0x5a; length]].concat();
+    let envelope = |length| [&[2, 0, 0, 0, 1][..], &vec![0x5a; length]].concat();
     (0..512).find_map(|length| Sealed::from_stored(&envelope(length)).ok()).context("no length passes")
 }
 

@@ -6,8 +6,8 @@ use crate::configuration::Settings;
 use crate::exit::{Failure, Verdict};
 use crate::output::Console;
 use crate::{
-    approvals, audit, backup, cert, collection, custody, dev, doctor, export, import, keys, policy, sample,
-    status, token,
+    approvals, audit, backup, cert, collection, custody, dev, doctor, export, import, keys, policy,
+    retention, sample, status, token,
 };
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
@@ -51,6 +51,9 @@ enum Command {
     /// List and rotate keys
     #[command(subcommand)]
     Keys(keys::Keys),
+    /// Say how long cards are kept, and verify it
+    #[command(subcommand)]
+    Retention(retention::Retentions),
     /// Inspect and delete tokens
     #[command(subcommand)]
     Token(token::Tokens),
@@ -108,6 +111,7 @@ impl Arguments {
             Command::Doctor(doctor) => doctor.run(&settings),
             Command::Collection(collections) => collections.run(&settings),
             Command::Keys(keys) => keys.run(&settings),
+            Command::Retention(retentions) => retentions.run(&settings),
             Command::Token(tokens) => tokens.run(&settings),
             Command::Import(import) => import.run(&settings),
             Command::Export(export) => export.run(&settings),

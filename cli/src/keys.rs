@@ -9,8 +9,12 @@ use crate::layout;
 use clap::{Args, Subcommand, ValueEnum};
 use cordon_card::CollectionName;
 use cordon_wire::{KeyInfo, KeyList, KeyPurpose, KeyState, RotateRequest};
+use jiff::Timestamp;
 
 mod retire;
+mod state;
+
+pub(crate) use retire::watch;
 
 /// `cordon keys ...`.
 #[derive(Debug, Subcommand)]
@@ -23,6 +27,12 @@ pub(crate) enum Keys {
     Rewrap(retire::Rewrap),
     /// Destroy a key version that no record needs
     Destroy(retire::Destroy),
+    /// Set a key version aside while something is looked into
+    Suspend(state::Suspend),
+    /// Put a suspended key version back into use
+    Resume(state::Resume),
+    /// Say that a key version is or may be in other hands
+    Compromise(state::Compromise),
 }
 
 /// `cordon keys list`.
@@ -67,7 +77,7 @@ impl Keys {
         match self {
             Self::List(List {}) => {
                 let list = block_on(async { Ok(administrator.keys().await?) })?;
-                settings.console().answer(&list, describe)?;
+                settings.console().answer(&list, |list| describe(list, Timestamp::now()))?;
             }
             Self::Rotate(rotate) => {
                 let request = rotate.request()?;
@@ -88,6 +98,9 @@ impl Keys {
             }
             Self::Rewrap(rewrap) => return rewrap.run(settings, &administrator),
             Self::Destroy(destroy) => return destroy.run(settings, &administrator),
+            Self::Suspend(suspend) => return suspend.run(settings, &administrator),
+            Self::Resume(resume) => return resume.run(settings, &administrator),
+            Self::Compromise(compromise) => return compromise.run(settings, &administrator),
         }
         Ok(Verdict::Fine)
     }
@@ -114,7 +127,7 @@ impl Rotate {
     }
 }
 
-fn describe(list: &KeyList) -> String {
+fn describe(list: &KeyList, now: Timestamp) -> String {
     let rows: Vec<_> = list
         .keys
         .iter()
@@ -123,12 +136,50 @@ fn describe(list: &KeyList) -> String {
                 subject(key),
                 key.version.to_string(),
                 state(key.state).to_owned(),
-                layout::moment(&key.created_at),
-                layout::moment(&key.cryptoperiod_end),
+                age(key, now),
+                key.cryptoperiod_end.chars().take(DATE).collect(),
+                uses(key),
+                key.records.map_or_else(|| "-".to_owned(), layout::count),
             ]
         })
         .collect();
-    layout::table(&["KEY", "VERSION", "STATE", "CREATED", "PROTECTS UNTIL"], &rows)
+    layout::table(&["KEY", "VERSION", "STATE", "AGE/PERIOD", "UNTIL", "USES/BUDGET", "RECORDS"], &rows)
+}
+
+/// Days since the key was made, of the days it may protect.
+fn age(key: &KeyInfo, now: Timestamp) -> String {
+    let days = |from: Timestamp, to: Timestamp| to.duration_since(from).as_hours() / 24;
+    match (key.created_at.parse::<Timestamp>(), key.cryptoperiod_end.parse::<Timestamp>()) {
+        (Ok(made), Ok(end)) => format!("{}d/{}d", days(made, now).max(0), days(made, end)),
+        _ => "?".to_owned(),
+    }
+}
+
+/// Uses at most, and the share of what is allowed.
+fn uses(key: &KeyInfo) -> String {
+    match key.budget {
+        None => "not counted".to_owned(),
+        Some(budget) => {
+            let percent = u128::from(key.uses) * 100 / u128::from(budget.max(1));
+            format!("{}/2^{} {percent}%", short(key.uses), budget.max(1).ilog2())
+        }
+    }
+}
+
+/// A number with one decimal and its unit of a thousand: `1.0M`.
+fn short(number: u64) -> String {
+    let mut tenths = u128::from(number) * 10;
+    for unit in ["", "k", "M", "G", "T"] {
+        if tenths < 10_000 {
+            return if unit.is_empty() {
+                number.to_string()
+            } else {
+                format!("{}.{}{unit}", tenths / 10, tenths % 10)
+            };
+        }
+        tenths /= 1_000;
+    }
+    layout::count(number)
 }
 
 fn subject(key: &KeyInfo) -> String {
@@ -158,8 +209,11 @@ const fn state(state: KeyState) -> &'static str {
     }
 }
 
+/// Characters of a date without its time.
+const DATE: usize = 10;
+
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::arguments::Arguments;
     use clap::Parser;
@@ -180,16 +234,33 @@ mod tests {
 
     #[test]
     fn versions_are_listed_with_state_and_dates() {
-        let key = KeyInfo {
+        let now = "2026-12-03T07:08:09Z".parse().unwrap();
+        let longest = CollectionName::parse(&"c".repeat(20)).unwrap();
+        let state = KeyState::Deactivated;
+        let records = Some(1_234_567);
+        let long = KeyInfo { collection: Some(longest), uses: 1 << 39, state, records, ..sample() };
+        let index = KeyInfo { purpose: KeyPurpose::Index, budget: None, ..sample() };
+        let text = describe(&KeyList { keys: vec![sample(), long, index] }, now);
+        assert!(text.lines().all(|line| line.len() <= layout::WIDTH), "{text}");
+        assert!(text.contains("active       211d/365d   2027-05-06  1.0M/2^40 0%     -"), "{text}");
+        assert!(text.contains("549.7G/2^40 50%  1,234,567") && text.contains("not counted"), "{text}");
+    }
+
+    pub(crate) fn sample() -> KeyInfo {
+        KeyInfo {
             id: "k1".into(),
             purpose: KeyPurpose::Data,
             collection: Some(CollectionName::parse("cards").unwrap()),
             version: 2,
             state: KeyState::Active,
             created_at: "2026-05-06T07:08:09Z".into(),
+            since: "2026-05-06T07:08:09Z".into(),
             cryptoperiod_end: "2027-05-06T07:08:09Z".into(),
-        };
-        let text = describe(&KeyList { keys: vec![key] });
-        assert!(text.contains("data cards  2        active  2026-05-06T07:08:09Z"), "{text}");
+            refused_after: "2027-06-05T07:08:09Z".into(),
+            opens_until: "2030-05-05T07:08:09Z".into(),
+            uses: 1 << 20,
+            budget: Some(1 << 40),
+            records: None,
+        }
     }
 }

@@ -8,6 +8,7 @@ use cordon_card::Environment;
 use cordon_vault::approvals::Approvals;
 use cordon_vault::keyring::{Document, Unlocked};
 use cordon_vault::keys::RootKey;
+use cordon_vault::retention::Erasures;
 use cordon_vault::rewrap::Jobs;
 use cordon_vault::seal::{SealDocument, ShareText};
 use libfuzzer_sys::fuzz_target;
@@ -37,6 +38,10 @@ fuzz_target!(|data: &[u8]| {
         let written = jobs.to_bytes().expect("runs can be written");
         let again = Jobs::parse(&written).expect("what was written is read");
         assert_eq!(again.to_bytes().expect("runs can be written"), written);
+    }
+    if let Ok(erasures) = Erasures::parse(data) {
+        let written = serde_json::to_vec(&erasures).expect("erasures can be written");
+        assert_eq!(Erasures::parse(&written).expect("what was written is read"), erasures);
     }
     if let Ok(text) = std::str::from_utf8(data)
         && let Ok(share) = ShareText::parse(text)

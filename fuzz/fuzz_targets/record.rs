@@ -34,6 +34,6 @@ fuzz_target!(|data: &[u8]| {
         let environment = Environment::Dev;
         let binding =
             Binding { environment, collection: COLLECTION, token: &token, card_id, expires_at: None };
-        assert!(matches!(rewrap(keys(), &binding, &sealed), Err(ChangeError::Refused(_))));
+        assert!(matches!(rewrap(keys(), &binding, &sealed, Default::default()), Err(ChangeError::Refused(_))));
     }
 });

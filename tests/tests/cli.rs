@@ -114,6 +114,17 @@ async fn an_operator_initialises_unseals_rotates_and_verifies() -> Result<()> {
     let token = done(answer.items.into_iter().next().context("an item")?)?.token;
     let shown = cli.json(&["token", "inspect", "--collection", "cards", token.as_str()], "").await?;
     assert!(shown.to_string().contains("key_version"), "{shown}");
+    let early = cli.run(&["retention", "verify"], "").await?;
+    assert_eq!(early.status.code(), Some(1), "nobody has said how long cards are kept");
+    cli.json(&["retention", "set", "--collection", "cards", "--days", "400"], "").await?;
+    let verified = cli.json(&["retention", "verify"], "").await?;
+    assert!(verified.to_string().contains(r#""good":true"#), "{verified}");
+    let key = ["--collection", "cards", "--version", "2"];
+    let suspended = cli.json(&[&["keys", "suspend", "data"][..], &key].concat(), "").await?;
+    assert!(suspended.to_string().contains(r#""state":"suspended""#), "{suspended}");
+    cli.json(&[&["keys", "resume", "data"][..], &key].concat(), "").await?;
+    let shredded = cli.json(&["retention", "shred", "--collection", "cards"], "").await?;
+    assert!(shredded.to_string().contains("keys destroy index --collection cards --version 1"), "{shredded}");
     cli.json(&["token", "delete", "--yes", "--collection", "cards", "-"], &format!("{token}\n")).await?;
     let gone = cli.run(&["token", "inspect", "--collection", "cards", token.as_str()], "").await?;
     assert_eq!(gone.status.code(), Some(1));

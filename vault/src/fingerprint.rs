@@ -65,7 +65,8 @@ mod tests {
             *out = [byte; KEY_LENGTH];
             Ok::<(), KeyError>(())
         });
-        IndexKeyVersion { version: 1, state: KeyState::Active, mac: PreparedMac::new(&key.unwrap()) }
+        let mac = PreparedMac::new(&key.unwrap());
+        IndexKeyVersion { version: 1, state: KeyState::Active, mac, protects_until: jiff::Timestamp::MAX }
     }
 
     fn of(key: u8, environment: Environment, collection: u32, pan: &str) -> Fingerprint {

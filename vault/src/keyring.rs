@@ -11,20 +11,24 @@ use std::sync::Arc;
 
 use cordon_card::Environment;
 use jiff::Timestamp;
-use serde::Serialize;
 use thiserror::Error;
 
+pub use budget::{BLOCK, DATA_BUDGET, GRACE, KEK_BUDGET, Unfit};
 pub use document::{Document, Purpose};
-pub use state::KeyState;
+pub use info::KeyInfo;
+pub use state::{KeyState, Withheld};
 
-use crate::keys::{DataKey, DocumentKey, IndexKey, Kek, KeyError, KeyId, PreparedMac, RootKey};
+use crate::keys::{CommitKey, DataKey, DocumentKey, IndexKey, Kek, KeyError, KeyId, PreparedMac, RootKey};
 use crate::record::xaes::XaesKey;
 use crate::store::CollectionId;
+use budget::Budget;
 use change::Slot;
 use document::KeyRow;
 
+mod budget;
 mod change;
 mod document;
+mod info;
 mod state;
 mod wrap;
 
@@ -33,6 +37,8 @@ pub struct Unlocked {
     document: Document,
     authority: Arc<Authority>,
     collections: BTreeMap<u32, CollectionKeys>,
+    /// Blocks of uses that this keyring reserves and that count once it is durable.
+    reserved: Vec<(Arc<Budget>, u64)>,
 }
 
 /// What stays of the root key after unsealing: the keys of the document tags and the key around the KEKs.
@@ -54,6 +60,9 @@ pub struct DataKeyVersion {
     pub(crate) version: u32,
     pub(crate) state: KeyState,
     pub(crate) cipher: XaesKey,
+    pub(crate) commit: PreparedMac,
+    protects_until: Timestamp,
+    budget: Arc<Budget>,
 }
 
 /// One version of a collection's index key, ready for fingerprinting.
@@ -62,31 +71,7 @@ pub struct IndexKeyVersion {
     pub(crate) version: u32,
     pub(crate) state: KeyState,
     pub(crate) mac: PreparedMac,
-}
-
-/// One line of a key listing. Holds no key bytes.
-#[derive(Clone, Debug, Serialize)]
-pub struct KeyInfo {
-    /// The key's name.
-    pub id: KeyId,
-    /// What it is for.
-    pub purpose: Purpose,
-    /// The number of its collection; none for a key-encryption key.
-    pub collection: Option<u32>,
-    /// Its version, counted from one within its purpose and collection.
-    pub version: u32,
-    /// Where it is in its life.
-    pub state: KeyState,
-    /// When it was made.
-    pub created: Timestamp,
-    /// When it began to protect data.
-    pub activated: Option<Timestamp>,
-    /// When it stopped protecting new data.
-    pub deactivated: Option<Timestamp>,
-    /// When it should be replaced at the latest.
-    pub cryptoperiod_end: Timestamp,
-    /// The first 16 hex digits of its commitment.
-    pub commitment_prefix: String,
+    pub(crate) protects_until: Timestamp,
 }
 
 impl Unlocked {
@@ -104,12 +89,13 @@ impl Unlocked {
             format: document::FORMAT,
             environment,
             epoch: 1,
+            as_of: now,
             keys: Vec::new(),
             closed: BTreeMap::new(),
         };
         let slot = Slot { purpose: Purpose::Kek, collection: None, version: 1, wrapped_by: None };
         change::add_key(&mut document, slot, &Kek::generate()?, &authority.wrapper, now)?;
-        Unlocked::assemble(document, authority)
+        Unlocked::assemble(document, authority, &BTreeMap::new(), Origin::Made)
     }
 
     /// Opens a stored keyring: checks the tag, then the environment, then the epoch, then every key's
@@ -123,7 +109,13 @@ impl Unlocked {
         environment: Environment,
         at_least_epoch: u64,
     ) -> Result<Unlocked, KeyringError> {
-        Unlocked::open_by(bytes, Arc::new(Authority::of(root)?), environment, at_least_epoch)
+        Unlocked::open_by(
+            bytes,
+            Arc::new(Authority::of(root)?),
+            environment,
+            at_least_epoch,
+            &BTreeMap::new(),
+        )
     }
 
     /// Opens a newer stored version of this keyring, written by another process, without the root key.
@@ -131,7 +123,8 @@ impl Unlocked {
     /// # Errors
     /// As [`Unlocked::open`]; an epoch below this one's is a rollback.
     pub fn reopen(&self, bytes: &[u8]) -> Result<Unlocked, KeyringError> {
-        Unlocked::open_by(bytes, Arc::clone(&self.authority), self.document.environment, self.document.epoch)
+        let Document { environment, epoch, .. } = self.document;
+        Unlocked::open_by(bytes, Arc::clone(&self.authority), environment, epoch, &self.collections)
     }
 
     /// The document to store, with its tag.
@@ -146,6 +139,21 @@ impl Unlocked {
     #[must_use]
     pub fn epoch(&self) -> u64 {
         self.document.epoch
+    }
+
+    /// When this keyring was written. A clock that is behind it was set back.
+    #[must_use]
+    pub fn as_of(&self) -> Timestamp {
+        self.document.as_of
+    }
+
+    /// Says that the keyring is durable: what it reserves may be used from now on.
+    #[must_use]
+    pub fn made_durable(mut self) -> Unlocked {
+        for (budget, uses) in self.reserved.drain(..) {
+            budget.grant(uses);
+        }
+        self
     }
 
     /// The environment all its keys belong to.
@@ -166,16 +174,49 @@ impl Unlocked {
         self.keys_of(collection)?.data.get(&version)
     }
 
+    /// Whether an active data key has fewer uses reserved for this process than `below`.
+    #[must_use]
+    pub fn has_fewer_uses_than(&self, below: u64) -> bool {
+        let keys = self.collections.values().flat_map(|keys| keys.data.values());
+        keys.filter(|key| key.state.may_protect()).any(|key| key.budget.left() < below)
+    }
+
     /// The index key that fingerprints new cards of a collection.
     #[must_use]
     pub fn active_index_key(&self, collection: CollectionId) -> Option<&IndexKeyVersion> {
         self.keys_of(collection)?.index.values().rev().find(|key| key.state.may_protect())
     }
 
-    /// The index keys a known card is looked up under, newest first.
+    /// The index keys that exist, newest first, in whatever state they are.
     pub fn index_keys(&self, collection: CollectionId) -> impl Iterator<Item = &IndexKeyVersion> {
-        let keys = self.keys_of(collection).into_iter().flat_map(|keys| keys.index.values().rev());
-        keys.filter(|key| key.state.may_open())
+        self.keys_of(collection).into_iter().flat_map(|keys| keys.index.values().rev())
+    }
+
+    /// The index keys a known card is looked up under, newest first. All of them or none: a card that is not looked
+    /// up under each would get a second token.
+    ///
+    /// # Errors
+    /// [`Withheld`] while none is active or one is suspended.
+    pub fn lookup_keys(
+        &self,
+        collection: CollectionId,
+    ) -> Result<impl Iterator<Item = &IndexKeyVersion>, Withheld> {
+        let all = || self.index_keys(collection).filter(|key| key.state != KeyState::PreActive);
+        if self.active_index_key(collection).is_none() || !all().all(|key| key.state.may_look_up()) {
+            return Err(Withheld);
+        }
+        Ok(all())
+    }
+
+    /// Whether the state of a record's key lets it be shown. A key that is not there is no matter of state.
+    ///
+    /// # Errors
+    /// [`Withheld`] for a record of a suspended or compromised key.
+    pub fn may_show(&self, collection: CollectionId, version: u32) -> Result<(), Withheld> {
+        match self.data_key(collection, version) {
+            Some(key) if !key.state.may_open() => Err(Withheld),
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// Every key of the keyring, without its bytes.
@@ -216,6 +257,7 @@ impl Unlocked {
         authority: Arc<Authority>,
         environment: Environment,
         at_least_epoch: u64,
+        present: &BTreeMap<u32, CollectionKeys>,
     ) -> Result<Unlocked, KeyringError> {
         let document = Document::authenticate(bytes, &authority.mac)?;
         if document.environment != environment {
@@ -227,12 +269,18 @@ impl Unlocked {
         if document.epoch < at_least_epoch {
             return Err(KeyringError::RolledBack { found: document.epoch, at_least: at_least_epoch });
         }
-        Unlocked::assemble(document, authority)
+        Unlocked::assemble(document, authority, present, Origin::Stored)
     }
 
-    /// Opens every key that its state lets be used for anything.
-    fn assemble(document: Document, authority: Arc<Authority>) -> Result<Unlocked, KeyringError> {
-        let mut unlocked = Unlocked { document, authority, collections: BTreeMap::new() };
+    /// Opens every key that its state lets be used for anything. Keys that `present` has keep its budgets.
+    fn assemble(
+        document: Document,
+        authority: Arc<Authority>,
+        present: &BTreeMap<u32, CollectionKeys>,
+        origin: Origin,
+    ) -> Result<Unlocked, KeyringError> {
+        let mut unlocked =
+            Unlocked { document, authority, collections: BTreeMap::new(), reserved: Vec::new() };
         let wrappers = unlocked.kek_wrappers()?;
         let environment = unlocked.document.environment;
         for row in &unlocked.document.keys {
@@ -240,17 +288,31 @@ impl Unlocked {
             let wrapper = row.wrapped_by.and_then(|version| wrappers.get(&version));
             let wrapper = wrapper.ok_or_else(|| KeyringError::Unwrap(row.id.clone()))?;
             let keys = unlocked.collections.entry(number).or_default();
-            let (version, state) = (row.version, row.state);
+            let KeyRow { version, state, cryptoperiod_end: protects_until, .. } = *row;
             match row.purpose {
                 Purpose::Kek => {}
                 Purpose::Data => {
                     let key: DataKey = wrap::unwrap(row, wrapper, environment)?;
-                    keys.data.insert(version, DataKeyVersion { version, state, cipher: XaesKey::new(&key) });
+                    let commit: CommitKey = key.derive(COMMIT_LABEL, &[])?;
+                    let known = present.get(&number).and_then(|keys| keys.data.get(&version));
+                    let budget = match (known, origin) {
+                        (Some(known), _) => Arc::clone(&known.budget),
+                        // Nobody has a key that was just made before its keyring is durable, and the first block
+                        // with it.
+                        (None, Origin::Made) => Arc::new(Budget::of(row.uses)),
+                        // What others reserved is theirs, or was lost in a crash.
+                        (None, Origin::Stored) => Arc::new(Budget::of(0)),
+                    };
+                    let (cipher, commit) = (XaesKey::new(&key), PreparedMac::new(&commit));
+                    keys.data.insert(
+                        version,
+                        DataKeyVersion { version, state, cipher, commit, protects_until, budget },
+                    );
                 }
                 Purpose::Index => {
                     let key: IndexKey = wrap::unwrap(row, wrapper, environment)?;
-                    keys.index
-                        .insert(version, IndexKeyVersion { version, state, mac: PreparedMac::new(&key) });
+                    let mac = PreparedMac::new(&key);
+                    keys.index.insert(version, IndexKeyVersion { version, state, mac, protects_until });
                 }
             }
         }
@@ -268,15 +330,25 @@ impl Unlocked {
         Ok(wrap::wrapper_of(&kek, KEK_WRAP_LABEL)?)
     }
 
-    fn active_kek(&self) -> Result<(u32, XaesKey), KeyringError> {
+    fn active_kek(&self, now: Timestamp) -> Result<(u32, XaesKey), KeyringError> {
         let row = self.document.active(Purpose::Kek, None);
         let row = row.ok_or(KeyringError::Corrupt("no key-encryption key is active"))?;
+        budget::check_period(row.state, row.cryptoperiod_end, now).map_err(KeyringError::Kek)?;
         Ok((row.version, self.kek_wrapper(row)?))
     }
 
     fn succeed(&self, document: Document) -> Result<Unlocked, KeyringError> {
-        Unlocked::assemble(document, Arc::clone(&self.authority))
+        Unlocked::assemble(document, Arc::clone(&self.authority), &self.collections, Origin::Made)
     }
+}
+
+/// Where a keyring comes from.
+#[derive(Clone, Copy)]
+enum Origin {
+    /// A successor that is not stored yet.
+    Made,
+    /// Read from the store.
+    Stored,
 }
 
 impl fmt::Debug for Unlocked {
@@ -326,23 +398,6 @@ impl IndexKeyVersion {
     }
 }
 
-impl KeyRow {
-    fn info(&self) -> KeyInfo {
-        KeyInfo {
-            id: self.id.clone(),
-            purpose: self.purpose,
-            collection: self.collection,
-            version: self.version,
-            state: self.state,
-            created: self.created,
-            activated: self.activated,
-            deactivated: self.deactivated,
-            cryptoperiod_end: self.cryptoperiod_end,
-            commitment_prefix: self.commitment.prefix(),
-        }
-    }
-}
-
 /// Why a keyring cannot be opened or changed. Names keys, never shows one.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -387,6 +442,20 @@ pub enum KeyringError {
     /// An index rotation is not finished. Client's fault: destroy the older version first.
     #[error("index key version {0} is still in use beside the active one")]
     WindowOpen(u32),
+    /// An index key is suspended. Client's fault: a rotation would hide what is entered under it.
+    #[error("index key version {0} is suspended")]
+    Suspended(u32),
+    /// The key-encryption key may wrap nothing more. Operator's fault: rotate it.
+    #[error("the key-encryption key has to be rotated first: {0}")]
+    Kek(Unfit),
+    /// The state of the key does not allow this change. Client's fault.
+    #[error("a key that is {from:?} can't become {to:?}")]
+    NoSuchChange {
+        /// Where it is.
+        from: KeyState,
+        /// Where it was to go.
+        to: KeyState,
+    },
     /// There is no such key version. Client's fault.
     #[error("there is no such key version")]
     NoSuchKey,
@@ -402,6 +471,7 @@ const ROOT_KEYRING_LABEL: &str = "cordon/v1/root/keyring";
 const ROOT_APPROVALS_LABEL: &str = "cordon/v1/root/approvals";
 const ROOT_WRAP_LABEL: &str = "cordon/v1/root/wrap";
 const KEK_WRAP_LABEL: &str = "cordon/v1/kek/wrap";
+const COMMIT_LABEL: &str = "cordon/v1/data/commit";
 
 #[cfg(test)]
 mod tests;

@@ -46,6 +46,8 @@ pub type SadKey = Key<usage::Sad>;
 pub type WrapKey = Key<usage::Wrap>;
 /// Authenticates the keyring and seal documents; always derived from the root key.
 pub type DocumentKey = Key<usage::Document>;
+/// Commits records to the data key that seals them; always derived from that data key.
+pub type CommitKey = Key<usage::Commit>;
 
 /// What a key may be used for, as a type: a function that needs an index key cannot be handed a data key.
 pub mod usage {
@@ -85,6 +87,9 @@ pub mod usage {
     /// Marker of [`super::DocumentKey`].
     #[derive(Debug)]
     pub enum Document {}
+    /// Marker of [`super::CommitKey`].
+    #[derive(Debug)]
+    pub enum Commit {}
 
     impl sealed::Sealed for Root {}
     impl sealed::Sealed for KeyEncryption {}
@@ -93,6 +98,7 @@ pub mod usage {
     impl sealed::Sealed for Sad {}
     impl sealed::Sealed for Wrap {}
     impl sealed::Sealed for Document {}
+    impl sealed::Sealed for Commit {}
 
     impl Usage for Root {
         const NAME: &'static str = "root";
@@ -114,6 +120,9 @@ pub mod usage {
     }
     impl Usage for Document {
         const NAME: &'static str = "document";
+    }
+    impl Usage for Commit {
+        const NAME: &'static str = "commit";
     }
 
     impl Stored for Root {}

@@ -17,6 +17,7 @@ pub mod metrics;
 pub mod mint;
 pub mod record;
 pub mod restore;
+pub mod retention;
 pub mod rewrap;
 pub mod run;
 pub mod sad;

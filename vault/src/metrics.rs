@@ -31,6 +31,7 @@ pub struct Metrics {
     calls: Family<CallLabel, Counter>,
     latency: Family<LatencyLabel, Histogram, fn() -> Histogram>,
     connections: ConnectionMetrics,
+    integrity: Counter,
     gauges: Gauges,
     registry: cordon_daemon::metrics::Metrics,
 }
@@ -62,6 +63,10 @@ pub struct Gauges {
     pub rewrapped: Gauge,
     /// When the last backup since start was taken, in Unix seconds.
     pub last_backup: Gauge,
+    /// Records erased because their time was over, since start.
+    pub erased: Gauge,
+    /// Active keys that are near or past a limit.
+    pub keys_to_rotate: Gauge,
 }
 
 impl Gauges {
@@ -89,6 +94,7 @@ impl Metrics {
         let calls = Family::<CallLabel, Counter>::default();
         let latency = Family::<LatencyLabel, Histogram, fn() -> Histogram>::new_with_constructor(histogram);
         let connections = ConnectionMetrics::default();
+        let integrity = Counter::default();
         let gauges = Gauges::default();
         registry.register("calls", "Data calls answered, by status class", calls.clone());
         registry.register("call_latency_seconds", "Time to answer a data call", latency.clone());
@@ -114,7 +120,22 @@ impl Metrics {
             "When the last backup since start was taken; 0 if none was",
             gauges.last_backup.clone(),
         );
-        Self { calls, latency, connections, gauges, registry }
+        registry.register(
+            "erased_records",
+            "Records erased since start because their time was over",
+            gauges.erased.clone(),
+        );
+        registry.register(
+            "keys_to_rotate",
+            "Active keys past 80 % of their cryptoperiod or uses",
+            gauges.keys_to_rotate.clone(),
+        );
+        registry.register(
+            "integrity_failures",
+            "Stored records and keyrings that did not open where they stand",
+            integrity.clone(),
+        );
+        Self { calls, latency, connections, integrity, gauges, registry }
     }
 
     /// Counts one answered data call.
@@ -126,6 +147,11 @@ impl Metrics {
         };
         self.calls.get_or_create(&CallLabel { call, status: class }).inc();
         self.latency.get_or_create(&LatencyLabel { call }).observe(took.as_secs_f64());
+    }
+
+    /// Counts stored records or keyrings that did not open where they stand (threat B12).
+    pub fn integrity_failures(&self, found: u64) {
+        self.integrity.inc_by(found);
     }
 
     /// Counters of the listeners.

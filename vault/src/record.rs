@@ -4,12 +4,15 @@
 //! never say why a record was refused. On disk, all integers big-endian:
 //!
 //! ```text
-//! format (1) | data key version (4) | nonce (24) | ciphertext of the plaintext below | tag (16)
+//! format (1) | data key version (4) | nonce (24) | ciphertext of the plaintext below | tag (16) | commitment (32)
 //! ```
 //!
 //! Associated data: label, format, environment, collection, token, card id, key version and token expiry,
-//! each with its length, so that a record opens in its own row only (threat B12). The plaintext is laid out
-//! in `layout`. Tests: `record/tests.rs`; fuzzed by `fuzz/fuzz_targets/record.rs`.
+//! each with its length, so that a record opens in its own row only (threat B12). The commitment is HMAC-SHA-256 over
+//! associated data and nonce, under a key derived from the data key: AES-GCM alone lets one ciphertext be made that
+//! opens under two keys, and whoever could make it could show two cards behind one token (threat B11). It is checked
+//! before anything is decrypted. The plaintext is laid out in `layout`. Tests: `record/tests.rs`,
+//! `record/two_keys.rs`; fuzzed by `fuzz/fuzz_targets/record.rs`.
 //!
 //! ```compile_fail
 //! // A proof is made of a permit and a receipt, and of nothing else.
@@ -35,15 +38,17 @@ use std::fmt;
 use cordon_audit::{Inspection, Receipt, Reveal};
 use cordon_card::{Brand, CardId, CollectionName, Environment, Expiry, Pan, Token, Truncated, Truncation};
 use cordon_policy::{Detokenize, Export, Inspect, Permit};
+use jiff::Timestamp;
 use subtle::ConstantTimeEq;
 use thiserror::Error;
+use zeroize::Zeroizing;
 
 pub use metadata::{Metadata, MetadataError};
 
 use crate::collections::Collection;
 use crate::error::VaultError;
 use crate::fingerprint::fingerprint;
-use crate::keyring::{DataKeyVersion, IndexKeyVersion, Unlocked};
+use crate::keyring::{DataKeyVersion, IndexKeyVersion, Unfit, Unlocked};
 use crate::keys::KeyError;
 use crate::keys::frame::framed;
 use crate::store::{CollectionId, IndexEntry};
@@ -122,7 +127,7 @@ impl Sealed {
     pub fn from_stored(stored: &[u8]) -> Result<Sealed, Refused> {
         let (format, rest) = stored.split_first().ok_or(Refused)?;
         let (version, body) = rest.split_first_chunk::<4>().ok_or(Refused)?;
-        let plaintext = body.len().checked_sub(xaes::OVERHEAD).ok_or(Refused)?;
+        let plaintext = body.len().checked_sub(xaes::OVERHEAD + COMMITMENT_LENGTH).ok_or(Refused)?;
         if *format != FORMAT || !layout::is_length(plaintext) {
             return Err(Refused);
         }
@@ -141,9 +146,9 @@ impl Sealed {
         self.key_version
     }
 
-    /// Nonce, ciphertext and tag.
-    fn body(&self) -> &[u8] {
-        self.bytes.get(HEADER_LENGTH..).unwrap_or_default()
+    /// Nonce, ciphertext and tag; then the commitment.
+    fn parts(&self) -> Result<(&[u8], &[u8; COMMITMENT_LENGTH]), Refused> {
+        self.bytes.get(HEADER_LENGTH..).and_then(<[u8]>::split_last_chunk).ok_or(Refused)
     }
 }
 
@@ -264,17 +269,25 @@ pub struct Refresh<'a> {
 /// Seals a card for its row.
 ///
 /// # Errors
-/// [`SealError::NotActive`] for a key in any state but active (PCI DSS 3.7.5); [`SealError::Key`] without
-/// randomness.
-pub fn seal(key: &DataKeyVersion, binding: &Binding<'_>, card: &CardData) -> Result<Sealed, SealError> {
-    if !key.state.may_protect() {
-        return Err(SealError::NotActive);
-    }
+/// [`SealError::Unfit`] for a key in any state but active (PCI DSS 3.7.5), past its cryptoperiod or without uses left
+/// (3.7.4); [`SealError::Key`] without randomness.
+pub fn seal(
+    key: &DataKeyVersion,
+    binding: &Binding<'_>,
+    card: &CardData,
+    now: Timestamp,
+) -> Result<Sealed, SealError> {
+    key.spend(now)?;
     let plaintext = layout::encode(card);
-    let mut bytes = Vec::with_capacity(HEADER_LENGTH + xaes::OVERHEAD + plaintext.len());
+    let room = HEADER_LENGTH + xaes::OVERHEAD + plaintext.len() + COMMITMENT_LENGTH;
+    let mut bytes = Vec::with_capacity(room);
     bytes.push(FORMAT);
     bytes.extend_from_slice(&key.version.to_be_bytes());
-    key.cipher.seal_onto(&binding.aad(key.version), &plaintext, &mut bytes)?;
+    let aad = binding.aad(key.version);
+    key.cipher.seal_onto(&aad, &plaintext, &mut bytes)?;
+    let nonce = bytes.get(HEADER_LENGTH..HEADER_LENGTH + xaes::NONCE_LENGTH).unwrap_or_default();
+    let commitment = key.commit.sign(COMMIT_LABEL, &[&aad, nonce]);
+    bytes.extend_from_slice(&commitment);
     Ok(Sealed { bytes: bytes.into_boxed_slice(), key_version: key.version })
 }
 
@@ -336,13 +349,19 @@ fn inspect_covered(
 ///
 /// # Errors
 /// [`ChangeError::Refused`] if it does not open; [`ChangeError::Seal`] if it cannot be sealed.
-pub fn rewrap(keys: &Unlocked, binding: &Binding<'_>, sealed: &Sealed) -> Result<Sealed, ChangeError> {
+pub fn rewrap(
+    keys: &Unlocked,
+    binding: &Binding<'_>,
+    sealed: &Sealed,
+    now: Timestamp,
+) -> Result<Sealed, ChangeError> {
     let from = keys.data_key(binding.collection, sealed.key_version).ok_or(Refused)?;
     if !from.state.may_rewrap_from() {
         return Err(Refused.into());
     }
     let card = decrypt(from, binding, sealed)?;
-    Ok(seal(keys.active_data_key(binding.collection).ok_or(SealError::NotActive)?, binding, &card)?)
+    let to = keys.active_data_key(binding.collection).ok_or(SealError::Unfit(Unfit::NotActive))?;
+    Ok(seal(to, binding, &card, now)?)
 }
 
 /// The index entry of a stored card under a newer index key, without giving out what is in the record.
@@ -365,7 +384,7 @@ pub fn reindex(
 }
 
 /// Puts what a repeated tokenization brought into a stored record, without giving out what is in it. None if
-/// the record already says the same under the active key.
+/// the record already says the same under the active key. A record under a compromised key is moved by it.
 ///
 /// # Errors
 /// [`ChangeError::Refused`] if the record does not open or holds another number; [`ChangeError::Seal`] if the
@@ -375,9 +394,10 @@ pub fn refresh(
     binding: &Binding<'_>,
     sealed: &Sealed,
     brought: Refresh<'_>,
+    now: Timestamp,
 ) -> Result<Option<Sealed>, ChangeError> {
     let from = keys.data_key(binding.collection, sealed.key_version).ok_or(Refused)?;
-    if !from.state.may_open() {
+    if !from.state.may_rewrap_from() {
         return Err(Refused.into());
     }
     let mut card = decrypt(from, binding, sealed)?;
@@ -391,17 +411,30 @@ pub fn refresh(
         changed |= !metadata.same_as(&card.metadata);
         card.metadata = metadata;
     }
-    let to = keys.active_data_key(binding.collection).ok_or(SealError::NotActive)?;
+    let to = keys.active_data_key(binding.collection).ok_or(SealError::Unfit(Unfit::NotActive))?;
     if !changed && to.version == sealed.key_version {
         return Ok(None);
     }
-    Ok(Some(seal(to, binding, &card)?))
+    Ok(Some(seal(to, binding, &card, now)?))
 }
 
 fn decrypt(key: &DataKeyVersion, binding: &Binding<'_>, sealed: &Sealed) -> Result<CardData, Refused> {
+    layout::decode(&unseal(key, binding, sealed)?)
+}
+
+/// Checks the commitment, then decrypts.
+fn unseal(
+    key: &DataKeyVersion,
+    binding: &Binding<'_>,
+    sealed: &Sealed,
+) -> Result<Zeroizing<Vec<u8>>, Refused> {
     let aad = binding.aad(sealed.key_version);
-    let plaintext = key.cipher.open(&aad, sealed.body()).map_err(|xaes::Unauthentic| Refused)?;
-    layout::decode(&plaintext)
+    let (body, commitment) = sealed.parts()?;
+    let (nonce, _rest) = body.split_first_chunk::<{ xaes::NONCE_LENGTH }>().ok_or(Refused)?;
+    if !key.commit.verify(COMMIT_LABEL, &[&aad, nonce], commitment) {
+        return Err(Refused);
+    }
+    key.cipher.open(&aad, body).map_err(|xaes::Unauthentic| Refused)
 }
 
 /// The record does not open. One error for every reason: wrong row, wrong key, changed, short, unknown
@@ -414,9 +447,9 @@ pub struct Refused;
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum SealError {
-    /// The key may not protect anything new. A bug: the active key was not used.
-    #[error("the data key is not active")]
-    NotActive,
+    /// The key may not protect anything now. Operator's fault: rotate it, or resume it.
+    #[error("the data key: {0}")]
+    Unfit(#[from] Unfit),
     /// No randomness for a nonce. Operator's fault.
     #[error("the card could not be encrypted")]
     Key(#[from] KeyError),
@@ -435,9 +468,11 @@ pub enum ChangeError {
 }
 
 /// The one envelope format there is.
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 const HEADER_LENGTH: usize = 5;
+const COMMITMENT_LENGTH: usize = 32;
 const RECORD_LABEL: &str = "cordon/record";
+const COMMIT_LABEL: &str = "cordon/record/commitment";
 
 #[cfg(test)]
 mod pinned;
@@ -445,3 +480,5 @@ mod pinned;
 mod proofs;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod two_keys;

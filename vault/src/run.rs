@@ -190,6 +190,7 @@ fn run(checked: Checked, mut hardening: Hardening) -> Result<(), StartError> {
     let drain = Drain::on_signals(DEADLINE).map_err(StartError::Signals)?;
     let sweeper = start_sweeper(Arc::clone(&vault), drain.clone());
     let rewrapper = start_rewrapper(Arc::clone(&vault), drain.clone())?;
+    let keeper = start_keeper(Arc::clone(&vault), drain.clone())?;
     let listeners = listeners(&vault, &audit, &config, &tls, sockets);
     let server = serve(listeners, workers, Limits::default(), &drain, vault.metrics().connections())?;
     server.announce(&mut std::io::stdout()).map_err(StartError::Announce)?;
@@ -200,6 +201,9 @@ fn run(checked: Checked, mut hardening: Hardening) -> Result<(), StartError> {
     }
     if rewrapper.join().is_err() {
         tracing::error!("the thread that moves records to newer keys panicked");
+    }
+    if keeper.join().is_err() {
+        tracing::error!("the thread that keeps the rules of retention panicked");
     }
     drop(vault);
     let _stopped = audit.append_blocking(Event::new(Action::Stop, Outcome::Allowed))?;
@@ -323,6 +327,7 @@ fn start_rewrapper<S: Store>(
         tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(StartError::Thread)?;
     let work = move || {
         while !drain.is_triggered() {
+            runtime.block_on(vault.tend_keys());
             let wait = runtime.block_on(vault.rewrap_step());
             // A step decrypts records.
             scrub::stack();
@@ -330,6 +335,21 @@ fn start_rewrapper<S: Store>(
         }
     };
     std::thread::Builder::new().name("rewrap".to_owned()).spawn(work).map_err(StartError::Thread)
+}
+
+/// Erases records whose time is over, beside the requests.
+fn start_keeper<S: Store>(
+    vault: Arc<Vault<S>>,
+    drain: Drain,
+) -> Result<std::thread::JoinHandle<()>, StartError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(StartError::Thread)?;
+    let work = move || {
+        while !drain.is_triggered() {
+            let wait = runtime.block_on(vault.retention_step());
+            std::thread::sleep(wait.min(SWEEP));
+        }
+    };
+    std::thread::Builder::new().name("retention".to_owned()).spawn(work).map_err(StartError::Thread)
 }
 
 /// Why a vault does not start or ended badly. The operator's.

@@ -6,6 +6,7 @@
 use crate::collections::{Collection, Collections};
 use crate::error::VaultError;
 use crate::keyring::Unlocked;
+use crate::record::SealError;
 use crate::sad::{HoldError, Holds};
 use crate::seal::SealDocument;
 use crate::store::Store;
@@ -16,9 +17,10 @@ use cordon_daemon::clock::Clock;
 use cordon_daemon::process::Hardening;
 use cordon_policy::Bundle;
 use cordon_wire::ProblemCode;
+use jiff::Timestamp;
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
@@ -27,8 +29,11 @@ mod approve;
 mod attest;
 mod backup;
 mod ceremony;
+mod cryptoperiod;
 mod detokenize;
 mod export;
+mod key_state;
+mod retention;
 mod rewrap;
 mod select;
 mod stream;
@@ -56,6 +61,14 @@ pub struct Vault<S> {
     older_views: Mutex<Vec<Weak<Unlocked>>>,
     /// The highest keyring epoch the audit log or this process has seen: an older keyring is not opened.
     epoch: AtomicU64,
+    /// The latest wall time seen, in microseconds since 1970: a clock that is set back does not lengthen a cryptoperiod.
+    latest: AtomicI64,
+    /// Wall and monotonic time when the vault started.
+    started: (Timestamp, Duration),
+    /// The run over all records that keeps the rules of retention.
+    keeper: tokio::sync::Mutex<retention::Keeper>,
+    /// When records were erased.
+    ledger: tokio::sync::Mutex<retention::Ledger>,
     metrics: crate::metrics::Metrics,
     /// Whom backups are encrypted to.
     recipients: Option<Recipients>,
@@ -153,6 +166,9 @@ impl<S: Store> Vault<S> {
                 .map_err(|_json| VaultError::Integrity("the stored collections are not well formed"))?,
         };
         let rewraps = tokio::sync::Mutex::new(rewrap::Book::load(&parts.store)?);
+        let keeper = tokio::sync::Mutex::new(retention::Keeper::load(&parts.store)?);
+        let ledger = tokio::sync::Mutex::new(retention::Ledger::load(&parts.store)?);
+        let started = (parts.clock.now(), parts.clock.monotonic());
         Ok(Self {
             store: parts.store,
             audit: parts.audit,
@@ -168,6 +184,10 @@ impl<S: Store> Vault<S> {
             rewraps,
             older_views: Mutex::default(),
             epoch: AtomicU64::new(parts.keyring_epoch),
+            latest: AtomicI64::new(0),
+            started,
+            keeper,
+            ledger,
             metrics: crate::metrics::Metrics::new(),
             recipients: parts.recipients,
             backing_up: Arc::default(),
@@ -247,9 +267,24 @@ impl<S: Store> Vault<S> {
         self.holds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Seconds since 1970.
+    /// Wall time; never earlier than an answer before, or than the keyring was written.
+    fn wall(&self) -> Timestamp {
+        let now = self.clock.now().as_microsecond();
+        let latest = self.latest.fetch_max(now, Ordering::AcqRel).max(now);
+        Timestamp::from_microsecond(latest).unwrap_or(Timestamp::MAX)
+    }
+
+    /// Seconds since 1970, by [`Vault::wall`].
     fn now(&self) -> u64 {
-        u64::try_from(self.clock.now().as_second()).unwrap_or(0)
+        u64::try_from(self.wall().as_second()).unwrap_or(0)
+    }
+}
+
+/// What the caller is told when a card could not be sealed.
+fn seal_error(error: &SealError) -> VaultError {
+    match error {
+        SealError::Unfit(unfit) => VaultError::Explained(ProblemCode::KeyUnavailable, unfit.to_string()),
+        SealError::Key(_) => VaultError::Randomness,
     }
 }
 

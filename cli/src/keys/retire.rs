@@ -88,11 +88,7 @@ impl Rewrap {
             RewrapRequest { collection: collection.clone(), pause: self.pause, rate_per_s: self.rate };
         let status = block_on(async {
             let first = administrator.rewrap(&request).await?;
-            if self.pause || self.detach {
-                Ok(first)
-            } else {
-                self.follow(settings, administrator, first).await
-            }
+            if self.pause || self.detach { Ok(first) } else { watch(settings, administrator, first).await }
         })?;
         console.answer(&status, describe)?;
         Ok(if status.state == RewrapState::Finished && status.failed > 0 {
@@ -101,28 +97,26 @@ impl Rewrap {
             Verdict::Fine
         })
     }
+}
 
-    /// Watches a run until it finishes or somebody pauses it.
-    async fn follow(
-        &self,
-        settings: &Settings,
-        administrator: &Administrator,
-        mut status: RewrapStatus,
-    ) -> Result<RewrapStatus, Failure> {
-        let bar = settings.console().bar("records");
-        while !matches!(status.state, RewrapState::Finished | RewrapState::Paused) {
-            bar.set_length(status.total);
-            bar.set_position(status.seen);
-            bar.set_message(state(status.state));
-            tokio::time::sleep(POLL).await;
-            let runs = administrator.rewraps().await?.runs;
-            let mine = runs.into_iter().find(|run| run.collection == status.collection);
-            status =
-                mine.ok_or_else(|| Failure::refused("gone", "the vault does not know the run any more"))?;
-        }
-        bar.finish_and_clear();
-        Ok(status)
+/// Watches a run until it finishes or somebody pauses it.
+pub(crate) async fn watch(
+    settings: &Settings,
+    administrator: &Administrator,
+    mut status: RewrapStatus,
+) -> Result<RewrapStatus, Failure> {
+    let bar = settings.console().bar("records");
+    while !matches!(status.state, RewrapState::Finished | RewrapState::Paused) {
+        bar.set_length(status.total);
+        bar.set_position(status.seen);
+        bar.set_message(state(status.state));
+        tokio::time::sleep(POLL).await;
+        let runs = administrator.rewraps().await?.runs;
+        let mine = runs.into_iter().find(|run| run.collection == status.collection);
+        status = mine.ok_or_else(|| Failure::refused("gone", "the vault does not know the run any more"))?;
     }
+    bar.finish_and_clear();
+    Ok(status)
 }
 
 impl Destroy {

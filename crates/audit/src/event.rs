@@ -77,10 +77,16 @@ pub enum Action {
     KeyRotate,
     /// A key version was retired from writing.
     KeyDeactivate,
+    /// A key version was suspended, resumed or called compromised; the reason says which.
+    KeyState,
+    /// Uses of data keys were reserved; the keyring has a new epoch.
+    KeyReserve,
     /// A key version was destroyed.
     KeyDestroy,
     /// Records were re-encrypted under the active version.
     Rewrap,
+    /// It was verified that no record is kept longer than it may be (3.2.1); items = records of the collection.
+    Retention,
     /// A backup was taken.
     Backup,
     /// A backup was put back.

@@ -16,8 +16,9 @@ use cordon_wire::{
     Approval, ApprovalList, ApprovalRequest, AuditCosigned, AuditPage, AuditStatus, AuditSubmission,
     Collection, CollectionList, CreateCollection, DeleteRequest, Deleted, DestroyRequest, DestructionRecord,
     DetokenizeRequest, ExportRequest, InitRequest, InitResponse, InspectRequest, Inspected, Items, KeyList,
-    LookupRequest, LookupResult, Operation, Problem, Revealed, RewrapList, RewrapRequest, RewrapStatus,
-    RotateRequest, RotateResponse, SealStatus, Status, TokenizeRequest, Tokenized, UnsealRequest,
+    KeyStateRequest, KeyStateResponse, LookupRequest, LookupResult, Operation, Problem, RetentionReport,
+    RetentionRequest, Revealed, RewrapList, RewrapRequest, RewrapStatus, RotateRequest, RotateResponse,
+    SealStatus, Status, TokenizeRequest, Tokenized, UnsealRequest,
 };
 use transport::Transport;
 
@@ -226,6 +227,38 @@ impl Administrator {
     /// [`ClientError`].
     pub async fn rewraps(&self) -> Result<RewrapList, ClientError> {
         self.0.get("/v1/keys/rewrap").await
+    }
+
+    /// `POST /v1/keys/state`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn change_key_state(&self, request: &KeyStateRequest) -> Result<KeyStateResponse, ClientError> {
+        self.0.post("/v1/keys/state", request).await
+    }
+
+    /// `GET /v1/retention`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn retention(&self) -> Result<RetentionReport, ClientError> {
+        self.0.get("/v1/retention").await
+    }
+
+    /// `POST /v1/retention`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn set_retention(&self, request: &RetentionRequest) -> Result<RetentionReport, ClientError> {
+        self.0.post("/v1/retention", request).await
+    }
+
+    /// `POST /v1/retention/verify`: begins a verification.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn verify_retention(&self) -> Result<RetentionReport, ClientError> {
+        self.0.post("/v1/retention/verify", &serde_json::Map::new()).await
     }
 
     /// `POST /v1/keys/destroy`.

@@ -231,8 +231,22 @@ pub struct KeyInfo {
     pub state: KeyState,
     /// When it was made (RFC 3339, UTC).
     pub created_at: String,
+    /// Since when it is in this state (RFC 3339, UTC).
+    pub since: String,
     /// When its cryptoperiod as protecting key ends (RFC 3339, UTC).
     pub cryptoperiod_end: String,
+    /// From when on an active key protects nothing more (RFC 3339, UTC).
+    pub refused_after: String,
+    /// When nothing should be left under it (RFC 3339, UTC).
+    pub opens_until: String,
+    /// How often it was used at most: uses are counted in reserved blocks.
+    pub uses: u64,
+    /// How often it may be used; none for index keys.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<u64>,
+    /// Records that need it, by the last count of a rewrap run; none if nothing was counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub records: Option<u64>,
 }
 
 /// Answer of `GET /v1/keys`.

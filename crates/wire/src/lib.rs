@@ -9,8 +9,10 @@ mod admin;
 mod approval;
 mod attest;
 mod data;
+mod key_state;
 pub mod limits;
 mod problem;
+mod retention;
 mod rewrap;
 mod secret;
 mod submitted;
@@ -28,7 +30,9 @@ pub use data::{
     Card, DeleteRequest, Deleted, DetokenizeItem, DetokenizeRequest, InspectRequest, Inspected, ItemResult,
     Items, LookupItem, LookupRequest, LookupResult, Revealed, TokenizeItem, TokenizeRequest, Tokenized,
 };
+pub use key_state::{KeyChange, KeyStateRequest, KeyStateResponse};
 pub use problem::{ItemProblem, Problem, ProblemCode};
+pub use retention::{RetainReason, Retention, RetentionReport, RetentionRequest, RetentionStatus};
 pub use rewrap::{
     DEFAULT_REWRAP_RATE, DestroyRequest, DestructionRecord, RewrapList, RewrapRequest, RewrapState,
     RewrapStatus, VersionNeed,

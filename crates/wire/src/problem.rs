@@ -68,6 +68,8 @@ pub enum ProblemCode {
     AuditUnavailable,
     /// The store cannot take or give data.
     StoreUnavailable,
+    /// The state or the cryptoperiod of a key does not allow it.
+    KeyUnavailable,
     /// Too many requests; try again later.
     Busy,
     /// A defect of ours: the request id finds it in the log.
@@ -149,6 +151,11 @@ impl ProblemCode {
                 ("audit-unavailable", 503, "The decision can't be recorded, so it was not carried out.")
             }
             Self::StoreUnavailable => ("store-unavailable", 503, "The store can't serve this now."),
+            Self::KeyUnavailable => (
+                "key-unavailable",
+                503,
+                "A key is suspended, compromised or past its cryptoperiod; see `cordon keys list`.",
+            ),
             Self::Busy => ("busy", 429, "Too many requests; try again later."),
             Self::Internal => ("internal", 500, "An internal error; the request id finds it in the log."),
         }

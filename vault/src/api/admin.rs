@@ -11,8 +11,8 @@ use cordon_daemon::tls::Peer;
 use cordon_policy::{Administer, Ask, Export, Observe};
 use cordon_wire::limits::{MAX_ADMIN_BODY, MAX_AUDIT_PAGE};
 use cordon_wire::{
-    AuditCosigned, CreateCollection, DestroyRequest, ExportRequest, InitRequest, ProblemCode, RewrapRequest,
-    RotateRequest, UnsealRequest,
+    AuditCosigned, CreateCollection, DestroyRequest, ExportRequest, InitRequest, KeyStateRequest,
+    ProblemCode, RetentionRequest, RewrapRequest, RotateRequest, UnsealRequest,
 };
 use http::{Method, Request, Response, Uri};
 use hyper::body::Incoming;
@@ -52,6 +52,7 @@ async fn read<S: Store>(call: &Call<'_, S>, uri: &Uri) -> Result<Response<Body>,
         "/v1/keys",
         "/v1/keys/rewrap",
         "/v1/approvals",
+        "/v1/retention",
         "/v1/audit",
         SUBMISSION,
     ];
@@ -71,6 +72,7 @@ async fn read<S: Store>(call: &Call<'_, S>, uri: &Uri) -> Result<Response<Body>,
             let (from, _limit) = page(uri.query()).ok_or(Refused::new(action, ProblemCode::Malformed))?;
             answer(&vault.audit_submission(caller, permit, from).await.map_err(failed)?, caller)
         }
+        "/v1/retention" => answer(&vault.show_retention(caller, permit).await.map_err(failed)?, caller),
         _audit => {
             let (from, limit) = page(uri.query()).ok_or(Refused::new(action, ProblemCode::Malformed))?;
             answer(&vault.audit_page(caller, permit, from, limit).await.map_err(failed)?, caller)
@@ -100,6 +102,9 @@ async fn change<S: Store>(
         "/v1/keys/rewrap" => Action::Rewrap,
         "/v1/keys/destroy" => Action::KeyDestroy,
         "/v1/backup" => Action::Backup,
+        "/v1/keys/state" => Action::KeyState,
+        "/v1/retention" => Action::CollectionChange,
+        "/v1/retention/verify" => Action::Retention,
         _other => return Err(Refused::new(Action::Authenticate, ProblemCode::UnknownRoute)),
     };
     let permit = call.decide::<Administer>(action, |ask| ask)?;
@@ -131,6 +136,17 @@ async fn change<S: Store>(
         "/v1/keys/destroy" => {
             let request: DestroyRequest = read_json(body, MAX_ADMIN_BODY).await.map_err(refused)?;
             answer(&vault.destroy_key(caller, permit, &request).await.map_err(failed)?, caller)
+        }
+        "/v1/retention" => {
+            let request: RetentionRequest = read_json(body, MAX_ADMIN_BODY).await.map_err(refused)?;
+            answer(&vault.set_retention(caller, permit, request).await.map_err(failed)?, caller)
+        }
+        "/v1/retention/verify" => {
+            answer(&vault.verify_retention(caller, permit).await.map_err(failed)?, caller)
+        }
+        "/v1/keys/state" => {
+            let request: KeyStateRequest = read_json(body, MAX_ADMIN_BODY).await.map_err(refused)?;
+            answer(&vault.change_key_state(caller, permit, &request).await.map_err(failed)?, caller)
         }
         _rotate => {
             let request: RotateRequest = read_json(body, MAX_ADMIN_BODY).await.map_err(refused)?;

@@ -2,11 +2,14 @@
 //!
 //! Must never leave two versions of a key active, or an active key without bytes. Tests: `keyring/tests.rs`.
 
+use std::sync::Arc;
+
 use jiff::{SignedDuration, Timestamp};
 
+use super::budget::{BLOCK, DATA_BUDGET, KEK_BUDGET};
 use super::document::KeyRow;
 use super::wrap::{self, Place};
-use super::{Document, KEK_WRAP_LABEL, KeyState, KeyringError, Purpose, Unlocked};
+use super::{Document, KEK_WRAP_LABEL, KeyState, KeyringError, Purpose, Unfit, Unlocked};
 use crate::keys::usage::Stored;
 use crate::keys::{DataKey, IndexKey, Kek, Key, KeyId};
 use crate::record::xaes::XaesKey;
@@ -22,8 +25,8 @@ impl Unlocked {
         if self.collections.contains_key(&number) {
             return Err(KeyringError::CollectionExists(number));
         }
-        let mut document = self.successor()?;
-        let (kek, wrapper) = self.active_kek()?;
+        let mut document = self.successor(now)?;
+        let (kek, wrapper) = self.active_kek(now)?;
         let data =
             Slot { purpose: Purpose::Data, collection: Some(number), version: 1, wrapped_by: Some(kek) };
         add_key(&mut document, data, &DataKey::generate()?, &wrapper, now)?;
@@ -45,8 +48,11 @@ impl Unlocked {
     ///
     /// # Errors
     /// [`KeyringError::WindowOpen`] while an earlier rotation is not finished: a card has two index entries at most;
-    /// [`KeyringError::UnknownCollection`]; [`KeyringError::Key`] without randomness.
+    /// [`KeyringError::Suspended`]; [`KeyringError::UnknownCollection`]; [`KeyringError::Key`] without randomness.
     pub fn rotate_index(&self, collection: CollectionId, now: Timestamp) -> Result<Unlocked, KeyringError> {
+        if let Some(suspended) = self.index_keys(collection).find(|key| key.state() == KeyState::Suspended) {
+            return Err(KeyringError::Suspended(suspended.version()));
+        }
         if let Some(older) = self.index_keys(collection).nth(1) {
             return Err(KeyringError::WindowOpen(older.version()));
         }
@@ -63,9 +69,9 @@ impl Unlocked {
             return Err(KeyringError::UnknownCollection(number));
         }
         let collection = Some(number);
-        let mut document = self.successor()?;
+        let mut document = self.successor(now)?;
         let version = retire_active(&mut document, purpose, collection, now)?;
-        let (kek, wrapper) = self.active_kek()?;
+        let (kek, wrapper) = self.active_kek(now)?;
         let slot = Slot { purpose, collection, version, wrapped_by: Some(kek) };
         add_key(&mut document, slot, &Key::<U>::generate()?, &wrapper, now)?;
         self.succeed(document)
@@ -83,22 +89,86 @@ impl Unlocked {
         purpose: Purpose,
         collection: Option<CollectionId>,
         version: u32,
+        now: Timestamp,
     ) -> Result<Unlocked, KeyringError> {
         let collection = collection.map(|CollectionId(number)| number);
-        let mut document = self.successor()?;
+        let mut document = self.successor(now)?;
         let wraps = |row: &KeyRow| row.wrapped.is_some() && row.wrapped_by == Some(version);
         if purpose == Purpose::Kek && document.keys.iter().any(wraps) {
             return Err(KeyringError::InUse);
         }
-        let is_meant =
-            |row: &&mut KeyRow| (row.purpose, row.collection, row.version) == (purpose, collection, version);
-        let row = document.keys.iter_mut().find(is_meant).ok_or(KeyringError::NoSuchKey)?;
+        let row = find(&mut document, purpose, collection, version)?;
         if !row.state.may_become(KeyState::Destroyed) {
             return Err(KeyringError::InUse);
         }
         row.state = KeyState::Destroyed;
+        row.since = now;
         row.wrapped = None;
         self.succeed(document)
+    }
+
+    /// The successor in which one key version is in another state: suspended, resumed or called compromised.
+    ///
+    /// # Errors
+    /// [`KeyringError::NoSuchKey`]; [`KeyringError::NoSuchChange`] if its state does not allow it;
+    /// [`KeyringError::InUse`] if it would leave the keyring without an active key-encryption key, or with two active
+    /// versions of a key.
+    pub fn change_state(
+        &self,
+        purpose: Purpose,
+        collection: Option<CollectionId>,
+        version: u32,
+        to: KeyState,
+        now: Timestamp,
+    ) -> Result<Unlocked, KeyringError> {
+        let collection = collection.map(|CollectionId(number)| number);
+        let mut document = self.successor(now)?;
+        let other_active = document.active(purpose, collection).is_some_and(|row| row.version != version);
+        let row = find(&mut document, purpose, collection, version)?;
+        let from = row.state;
+        if !from.may_become(to) {
+            return Err(KeyringError::NoSuchChange { from, to });
+        }
+        if (to == KeyState::Active && other_active) || (purpose == Purpose::Kek && from == KeyState::Active) {
+            return Err(KeyringError::InUse);
+        }
+        row.state = to;
+        row.since = now;
+        match to {
+            KeyState::Active => row.activated = row.activated.or(Some(now)),
+            KeyState::Deactivated => row.deactivated = Some(now),
+            KeyState::PreActive | KeyState::Suspended | KeyState::Compromised | KeyState::Destroyed => {}
+        }
+        self.succeed(document)
+    }
+
+    /// The successor that reserves a block of uses for every active data key with fewer than `below` left; none if
+    /// there is no such key. The uses count from [`Unlocked::made_durable`] on.
+    ///
+    /// # Errors
+    /// [`KeyringError::Corrupt`] if the epoch is exhausted.
+    pub fn reserve(&self, below: u64, now: Timestamp) -> Result<Option<Unlocked>, KeyringError> {
+        let mut document = self.successor(now)?;
+        let mut reserved = Vec::new();
+        for row in &mut document.keys {
+            let (Purpose::Data, KeyState::Active, Some(number)) = (row.purpose, row.state, row.collection)
+            else {
+                continue;
+            };
+            let Some(key) = self.data_key(CollectionId(number), row.version) else { continue };
+            let uses = BLOCK.min(DATA_BUDGET.saturating_sub(row.uses));
+            if uses == 0 || key.budget.left() >= below {
+                continue;
+            }
+            row.uses = row.uses.saturating_add(uses);
+            reserved.push((Arc::clone(&key.budget), uses));
+        }
+        if reserved.is_empty() {
+            return Ok(None);
+        }
+        let mut next = self.succeed(document)?;
+        next.reserved = reserved;
+        Ok(Some(next))
     }
 
     /// The successor in which a new key-encryption key is active and wraps every key of every collection. The
@@ -107,13 +177,14 @@ impl Unlocked {
     /// # Errors
     /// [`KeyringError::Key`] without randomness.
     pub fn rotate_kek(&self, now: Timestamp) -> Result<Unlocked, KeyringError> {
-        let mut document = self.successor()?;
+        let mut document = self.successor(now)?;
         let version = retire_active(&mut document, Purpose::Kek, None, now)?;
         let kek = Kek::generate()?;
         let slot = Slot { purpose: Purpose::Kek, collection: None, version, wrapped_by: None };
         add_key(&mut document, slot, &kek, &self.authority.wrapper, now)?;
         let new = wrap::wrapper_of(&kek, KEK_WRAP_LABEL)?;
         let old = self.kek_wrappers()?;
+        let mut wrapped: u64 = 0;
         for row in document.keys.iter_mut().filter(|row| row.wrapped.is_some()) {
             let Some(wrapped_by) = row.wrapped_by else { continue };
             let old = old.get(&wrapped_by).ok_or_else(|| KeyringError::Unwrap(row.id.clone()))?;
@@ -122,7 +193,9 @@ impl Unlocked {
                 Purpose::Data => self.rewrap::<crate::keys::usage::Data>(row, old, &new, version)?,
                 Purpose::Index => self.rewrap::<crate::keys::usage::Index>(row, old, &new, version)?,
             }
+            wrapped = wrapped.saturating_add(1);
         }
+        spend_kek(&mut document, version, wrapped)?;
         self.succeed(document)
     }
 
@@ -137,7 +210,7 @@ impl Unlocked {
         until: Timestamp,
         now: Timestamp,
     ) -> Result<Unlocked, KeyringError> {
-        let mut document = self.successor()?;
+        let mut document = self.successor(now)?;
         let forgotten = now.saturating_sub(KEEP_CLOSED).map_err(|_range| CLOCK)?;
         document.closed.retain(|_approval, until| *until > forgotten);
         document.closed.insert(approval.clone(), until);
@@ -160,8 +233,9 @@ impl Unlocked {
         Ok(())
     }
 
-    fn successor(&self) -> Result<Document, KeyringError> {
+    fn successor(&self, now: Timestamp) -> Result<Document, KeyringError> {
         let mut document = self.document.clone();
+        document.as_of = document.as_of.max(now);
         document.epoch =
             document.epoch.checked_add(1).ok_or(KeyringError::Corrupt("the epoch is exhausted"))?;
         Ok(document)
@@ -191,7 +265,13 @@ pub(super) fn add_key<U: Stored>(
         Purpose::Data => DATA_DAYS,
         Purpose::Index => INDEX_DAYS,
     };
-    let end = now.checked_add(SignedDuration::from_hours(24 * days));
+    let until = |days: i64| {
+        let end = now.checked_add(SignedDuration::from_hours(24 * days));
+        end.map_err(|_range| KeyringError::Corrupt("the clock is out of range"))
+    };
+    if let Some(kek) = wrapped_by {
+        spend_kek(document, kek, 1)?;
+    }
     let id = KeyId::draw(U::NAME)?;
     let place = Place { environment: document.environment, id: &id, collection, version, wrapped_by };
     let (wrapped, commitment) = wrap::wrap(&place, key, wrapper)?;
@@ -204,7 +284,10 @@ pub(super) fn add_key<U: Stored>(
         created: now,
         activated: Some(now),
         deactivated: None,
-        cryptoperiod_end: end.map_err(|_range| KeyringError::Corrupt("the clock is out of range"))?,
+        since: now,
+        cryptoperiod_end: until(days)?,
+        opens_until: until(days.saturating_add(RECIPIENT_DAYS))?,
+        uses: if purpose == Purpose::Data { BLOCK } else { 0 },
         wrapped_by,
         wrapped: Some(wrapped),
         commitment,
@@ -225,6 +308,7 @@ fn retire_active(
         if row.state == KeyState::Active {
             row.state = KeyState::Deactivated;
             row.deactivated = Some(now);
+            row.since = now;
         }
     }
     highest.checked_add(1).ok_or(KeyringError::Corrupt("the versions are exhausted"))
@@ -233,7 +317,28 @@ fn retire_active(
 const CLOCK: KeyringError = KeyringError::Corrupt("the clock is out of range");
 /// Longer than a clock may be set back by.
 const KEEP_CLOSED: SignedDuration = SignedDuration::from_hours(7 * 24);
-/// Cryptoperiods in days (SP 800-57 part 1 table 1: at most two years of protecting for symmetric keys).
+
+fn find(
+    document: &mut Document,
+    purpose: Purpose,
+    collection: Option<u32>,
+    version: u32,
+) -> Result<&mut KeyRow, KeyringError> {
+    let is_meant =
+        |row: &&mut KeyRow| (row.purpose, row.collection, row.version) == (purpose, collection, version);
+    document.keys.iter_mut().find(is_meant).ok_or(KeyringError::NoSuchKey)
+}
+
+/// Counts uses of a key-encryption key. They become durable with what they wrap.
+fn spend_kek(document: &mut Document, version: u32, uses: u64) -> Result<(), KeyringError> {
+    let row = find(document, Purpose::Kek, None, version)?;
+    row.uses = row.uses.saturating_add(uses);
+    if row.uses > KEK_BUDGET { Err(KeyringError::Kek(Unfit::Spent)) } else { Ok(()) }
+}
+
+/// Originator usage periods in days (SP 800-57 part 1 table 1: at most two years, the grace included).
 const KEK_DAYS: i64 = 365;
 const DATA_DAYS: i64 = 365;
-const INDEX_DAYS: i64 = 730;
+const INDEX_DAYS: i64 = 700;
+/// Recipient usage goes on for at most three years more.
+const RECIPIENT_DAYS: i64 = 3 * 365;

@@ -35,6 +35,8 @@ pub struct Document {
     pub(super) environment: Environment,
     /// Counts every change; a document with a lower epoch than one already seen is a rollback.
     pub(super) epoch: u64,
+    /// When it was written; never goes back.
+    pub(super) as_of: Timestamp,
     pub(super) keys: Vec<KeyRow>,
     /// Requests for approval that were used or rejected, and when their time is over. They stand here because an older
     /// keyring can't be put back.
@@ -55,8 +57,14 @@ pub(super) struct KeyRow {
     pub(super) created: Timestamp,
     pub(super) activated: Option<Timestamp>,
     pub(super) deactivated: Option<Timestamp>,
-    /// The end of the originator usage period (SP 800-57 part 1, section 5.3): warned about, not enforced.
+    /// When it came into this state.
+    pub(super) since: Timestamp,
+    /// The end of the originator usage period (SP 800-57 part 1, section 5.3). Enforced after a grace.
     pub(super) cryptoperiod_end: Timestamp,
+    /// The end of the recipient usage period. Warned about: enforcing it would lose cards.
+    pub(super) opens_until: Timestamp,
+    /// Uses that were made or are reserved; of index keys none are counted.
+    pub(super) uses: u64,
     /// The version of the key-encryption key around it; none for a key-encryption key, which the root wraps.
     pub(super) wrapped_by: Option<u32>,
     /// Nonce, ciphertext and tag in base64; none once destroyed.
@@ -153,6 +161,9 @@ impl KeyRow {
         if self.state.may_open() && self.activated.is_none() {
             return Err("a key in use was never activated");
         }
+        if super::budget::limit(self.purpose).is_some_and(|limit| self.uses > limit) {
+            return Err("a key was used more often than it may be");
+        }
         if self.wrapped.is_none() {
             return Ok(());
         }
@@ -170,5 +181,5 @@ impl KeyRow {
     }
 }
 
-pub(super) const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 2;
 const MAC_LABEL: &str = "cordon/v1/keyring";

@@ -46,6 +46,19 @@ impl KeyState {
         matches!(self, KeyState::Active | KeyState::Deactivated)
     }
 
+    /// Whether cards are looked up under an index key in this state. Also a compromised one: a card entered under it
+    /// must be found until it is entered under a newer key, or it would get a second token.
+    #[must_use]
+    pub fn may_look_up(self) -> bool {
+        matches!(self, KeyState::Active | KeyState::Deactivated | KeyState::Compromised)
+    }
+
+    /// Whether new cards are entered under an index key in this state beside the active one, while it is replaced.
+    #[must_use]
+    pub fn may_enter_beside(self) -> bool {
+        matches!(self, KeyState::Active | KeyState::Deactivated)
+    }
+
     /// Whether what a key in this state protects may be moved to a newer key.
     #[must_use]
     pub fn may_rewrap_from(self) -> bool {
@@ -67,34 +80,45 @@ impl KeyState {
     }
 }
 
+/// The state of a key keeps what it protects from being used now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the key is out of use")]
+pub struct Withheld;
+
 #[cfg(test)]
 mod tests {
     use super::KeyState;
 
-    /// One row per state: protect, open, rewrap from; then the states that may follow.
-    const MATRIX: [(KeyState, [bool; 3], &[KeyState]); 6] = [
-        (KeyState::PreActive, [false, false, false], &[KeyState::Active, KeyState::Destroyed]),
+    /// One row per state: protect, open, rewrap from, look up, enter beside; then the states that may follow.
+    const MATRIX: [(KeyState, [bool; 5], &[KeyState]); 6] = [
+        (KeyState::PreActive, [false, false, false, false, false], &[KeyState::Active, KeyState::Destroyed]),
         (
             KeyState::Active,
-            [true, true, true],
+            [true, true, true, true, true],
             &[KeyState::Suspended, KeyState::Deactivated, KeyState::Compromised],
         ),
         (
             KeyState::Suspended,
-            [false, false, false],
+            [false, false, false, false, false],
             &[KeyState::Active, KeyState::Deactivated, KeyState::Compromised],
         ),
-        (KeyState::Deactivated, [false, true, true], &[KeyState::Compromised, KeyState::Destroyed]),
-        (KeyState::Compromised, [false, false, true], &[KeyState::Destroyed]),
-        (KeyState::Destroyed, [false, false, false], &[]),
+        (
+            KeyState::Deactivated,
+            [false, true, true, true, true],
+            &[KeyState::Compromised, KeyState::Destroyed],
+        ),
+        (KeyState::Compromised, [false, false, true, true, false], &[KeyState::Destroyed]),
+        (KeyState::Destroyed, [false, false, false, false, false], &[]),
     ];
 
     #[test]
     fn each_state_allows_what_the_matrix_says_and_no_more() {
-        for (state, [protect, open, rewrap], next) in MATRIX {
+        for (state, [protect, open, rewrap, look_up, enter], next) in MATRIX {
             assert_eq!(state.may_protect(), protect, "{state:?}");
             assert_eq!(state.may_open(), open, "{state:?}");
             assert_eq!(state.may_rewrap_from(), rewrap, "{state:?}");
+            assert_eq!(state.may_look_up(), look_up, "{state:?}");
+            assert_eq!(state.may_enter_beside(), enter, "{state:?}");
             for other in KeyState::ALL {
                 assert_eq!(state.may_become(other), next.contains(&other), "{state:?} to {other:?}");
             }

@@ -10,7 +10,7 @@ use super::{
     Binding, CardData, ChangeError, Masked, Metadata, Refresh, Refused, SealError, Sealed, inspect_covered,
     layout, open_covered, refresh, rewrap, seal,
 };
-use crate::keyring::{KeyState, Unlocked};
+use crate::keyring::{KeyState, Unfit, Unlocked};
 use crate::keys::RootKey;
 use crate::store::CollectionId;
 
@@ -37,8 +37,12 @@ fn inspect(
     inspect_covered(keys, row, sealed, keep)
 }
 
+pub(super) fn now() -> Timestamp {
+    Timestamp::from_second(1_800_000_000).unwrap()
+}
+
 pub(super) fn keys() -> Unlocked {
-    let now = Timestamp::from_second(1_800_000_000).unwrap();
+    let now = now();
     let keyring = Unlocked::create(&RootKey::generate().unwrap(), Environment::Dev, now).unwrap();
     keyring.add_collection(ONE, now).unwrap().add_collection(TWO, now).unwrap()
 }
@@ -78,7 +82,7 @@ pub(super) fn usual() -> CardData {
 }
 
 pub(super) fn sealed(keys: &Unlocked, binding: &Binding<'_>, card: &CardData) -> Sealed {
-    seal(keys.active_data_key(binding.collection).unwrap(), binding, card).unwrap()
+    seal(keys.active_data_key(binding.collection).unwrap(), binding, card, now()).unwrap()
 }
 
 #[test]
@@ -102,10 +106,13 @@ fn a_record_does_not_open_in_any_other_row() {
     for other in others {
         assert_eq!(open(&keys, &other, &record, &PROOF).unwrap_err(), Refused);
         assert_eq!(inspect(&keys, &other, &record, Truncation::LastFour, &INSPECTION).unwrap_err(), Refused);
-        assert!(matches!(rewrap(&keys, &other, &record), Err(ChangeError::Refused(Refused))));
+        assert!(matches!(rewrap(&keys, &other, &record, now()), Err(ChangeError::Refused(Refused))));
         let pan = Pan::parse("4242424242424242").unwrap();
         let brought = Refresh { pan: &pan, expiry: None, metadata: None };
-        assert!(matches!(refresh(&keys, &other, &record, brought), Err(ChangeError::Refused(Refused))));
+        assert!(matches!(
+            refresh(&keys, &other, &record, brought, now()),
+            Err(ChangeError::Refused(Refused))
+        ));
     }
     let never_expires = Binding { expires_at: None, ..row };
     let record = sealed(&keys, &never_expires, &usual());
@@ -180,23 +187,23 @@ fn every_key_state_but_active_refuses_to_seal_and_only_two_open() {
     for state in KeyState::ALL {
         keys.set_state_for_test(ONE, 1, state);
         let key = keys.data_key(ONE, 1).unwrap();
-        let sealing = seal(key, &row, &usual());
+        let sealing = seal(key, &row, &usual(), now());
         assert_eq!(sealing.is_ok(), state == KeyState::Active, "{state:?}");
         if let Err(error) = sealing {
-            assert!(matches!(error, SealError::NotActive));
+            assert!(matches!(error, SealError::Unfit(Unfit::NotActive)));
         }
         assert_eq!(open(&keys, &row, &record, &PROOF).is_ok(), state.may_open(), "{state:?}");
         let shown = inspect(&keys, &row, &record, Truncation::LastFour, &INSPECTION);
         assert_eq!(shown.is_ok(), state.may_open(), "{state:?}");
         // With no active key to move to, a rewrap fails even from a state that allows it.
-        assert_eq!(rewrap(&keys, &row, &record).is_ok(), state == KeyState::Active, "{state:?}");
+        assert_eq!(rewrap(&keys, &row, &record, now()).is_ok(), state == KeyState::Active, "{state:?}");
         let rotated_keys = {
             keys.set_state_for_test(ONE, 1, KeyState::Active);
             let mut rotated_keys = rotated(&keys);
             rotated_keys.set_state_for_test(ONE, 1, state);
             rotated_keys
         };
-        assert_eq!(rewrap(&rotated_keys, &row, &record).is_ok(), state.may_rewrap_from(), "{state:?}");
+        assert_eq!(rewrap(&rotated_keys, &row, &record, now()).is_ok(), state.may_rewrap_from(), "{state:?}");
     }
 }
 
@@ -208,7 +215,7 @@ fn a_refresh_by_someone_with_another_number_is_refused() {
     let record = sealed(&keys, &row, &usual());
     let other = Pan::parse("4000056655665556").unwrap();
     let brought = Refresh { pan: &other, expiry: None, metadata: None };
-    assert!(matches!(refresh(&keys, &row, &record, brought), Err(ChangeError::Refused(Refused))));
+    assert!(matches!(refresh(&keys, &row, &record, brought, now()), Err(ChangeError::Refused(Refused))));
 }
 
 #[test]
@@ -229,11 +236,11 @@ fn the_envelope_starts_with_format_and_version_and_never_repeats() {
     let token = token(1);
     let row = binding(&token);
     let (one, two) = (sealed(&keys, &row, &usual()), sealed(&keys, &row, &usual()));
-    assert_eq!(one.as_bytes()[..5], [1, 0, 0, 0, 2]);
+    assert_eq!(one.as_bytes()[..5], [2, 0, 0, 0, 2]);
     assert_ne!(one.as_bytes()[5..29], two.as_bytes()[5..29]);
     assert_ne!(one.as_bytes()[29..], two.as_bytes()[29..]);
     assert_eq!(Sealed::from_stored(one.as_bytes()).unwrap(), one);
-    assert_eq!(format!("{one:?}"), "Sealed(key version 2, 157 bytes)");
+    assert_eq!(format!("{one:?}"), "Sealed(key version 2, 189 bytes)");
 }
 
 #[test]
@@ -248,9 +255,9 @@ fn without_metadata_every_card_takes_the_same_room_and_with_it_steps_of_64() {
             .flat_map(|pan| [card(pan, None, &[]), card(pan, Some("01/29"), &[])])
             .map(|card| length(&card))
             .collect();
-    assert_eq!(lengths, BTreeSet::from([93]));
+    assert_eq!(lengths, BTreeSet::from([125]));
     let with = |size: usize| length(&card("4242424242424242", None, &[("k", &"v".repeat(size))]));
-    assert_eq!([with(0), with(59), with(60), with(1023)], [93 + 64, 93 + 64, 93 + 128, 93 + 1088]);
+    assert_eq!([with(0), with(59), with(60), with(1023)], [125 + 64, 125 + 64, 125 + 128, 125 + 1088]);
 }
 
 #[test]
@@ -285,7 +292,7 @@ fn a_rewrap_moves_to_the_active_key_and_keeps_the_card() {
     let row = binding(&token);
     let record = sealed(&keys, &row, &usual());
     let keys = rotated(&keys);
-    let moved = rewrap(&keys, &row, &record).unwrap();
+    let moved = rewrap(&keys, &row, &record, now()).unwrap();
     assert_eq!(moved.key_version(), 2);
     assert_eq!(open(&keys, &row, &moved, &PROOF).unwrap().pan.expose(), "4242424242424242");
 }
@@ -298,19 +305,19 @@ fn a_refresh_replaces_what_was_brought_and_keeps_the_rest() {
     let record = sealed(&keys, &row, &usual());
     let pan = Pan::parse("4242424242424242").unwrap();
     let none = Refresh { pan: &pan, expiry: None, metadata: None };
-    assert!(refresh(&keys, &row, &record, none).unwrap().is_none());
+    assert!(refresh(&keys, &row, &record, none, now()).unwrap().is_none());
     let same = Refresh { pan: &pan, expiry: usual().expiry, metadata: Some(usual().metadata) };
-    assert!(refresh(&keys, &row, &record, same).unwrap().is_none());
+    assert!(refresh(&keys, &row, &record, same, now()).unwrap().is_none());
 
     let expiry = Refresh { pan: &pan, expiry: Expiry::new(2035, 1).ok(), metadata: None };
-    let changed = refresh(&keys, &row, &record, expiry).unwrap().unwrap();
+    let changed = refresh(&keys, &row, &record, expiry, now()).unwrap().unwrap();
     let opened = open(&keys, &row, &changed, &PROOF).unwrap();
     assert_eq!(opened.expiry, Expiry::new(2035, 1).ok());
     assert_eq!(opened.metadata.pairs().count(), 1);
     assert_eq!(opened.created_at, 1_800_000_000);
 
     let metadata = Refresh { pan: &pan, expiry: None, metadata: Some(Metadata::none()) };
-    let changed = refresh(&keys, &row, &changed, metadata).unwrap().unwrap();
+    let changed = refresh(&keys, &row, &changed, metadata, now()).unwrap().unwrap();
     let opened = open(&keys, &row, &changed, &PROOF).unwrap();
     assert!(opened.metadata.is_empty());
     assert_eq!(opened.expiry, Expiry::new(2035, 1).ok());
@@ -318,7 +325,7 @@ fn a_refresh_replaces_what_was_brought_and_keeps_the_rest() {
     // A record under an older key moves to the active one when it is touched.
     let keys = rotated(&keys);
     let none = Refresh { pan: &pan, expiry: None, metadata: None };
-    assert_eq!(refresh(&keys, &row, &changed, none).unwrap().unwrap().key_version(), 2);
+    assert_eq!(refresh(&keys, &row, &changed, none, now()).unwrap().unwrap().key_version(), 2);
 }
 
 #[test]

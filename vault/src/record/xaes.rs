@@ -2,7 +2,8 @@
 //!
 //! Must never take a nonce from a caller outside this crate, and never leave a derived key behind. The pieces
 //! are AES-CMAC as a key derivation function (NIST SP 800-108r1) and AES-256-GCM (SP 800-38D); 2^80 messages
-//! under one key keep the chance of a repeated nonce below 2^-32, so records need no invocation counter.
+//! under one key keep the chance of a repeated nonce below 2^-32. It does not commit to its key: records and wrapped keys
+//! carry a commitment of their own.
 //! Tests: `record/xaes/tests.rs`, with the published vectors.
 
 use std::fmt;
@@ -101,6 +102,12 @@ impl XaesKey {
     /// nonce. Each half of the key is the CMAC of one block: the subkey is added, then the block
     /// encrypted.
     fn derive(&self, nonce: &[u8; NONCE_LENGTH]) -> (Aes256Gcm, [u8; GCM_NONCE]) {
+        let (key, tail) = self.message_key(nonce);
+        (Aes256Gcm::new((&*key).into()), tail)
+    }
+
+    /// The bytes behind [`XaesKey::derive`].
+    pub(super) fn message_key(&self, nonce: &[u8; NONCE_LENGTH]) -> (Zeroizing<[u8; 32]>, [u8; GCM_NONCE]) {
         let (head, last) = nonce.split_at(GCM_NONCE);
         let mut tail = [0; GCM_NONCE];
         tail.copy_from_slice(last);
@@ -118,7 +125,7 @@ impl XaesKey {
             *to = *from;
         }
         halves.iter_mut().for_each(|half| half.as_mut_slice().zeroize());
-        (Aes256Gcm::new((&*key).into()), tail)
+        (key, tail)
     }
 }
 

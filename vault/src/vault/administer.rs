@@ -17,7 +17,7 @@ use cordon_wire::{
     AuditPage, Collection, CollectionList, CreateCollection, HardeningItem, KeyInfo, KeyList, KeyPurpose,
     KeyState, ProblemCode, RotateRequest, RotateResponse, SealState, Status, StoreStatus,
 };
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
@@ -40,7 +40,7 @@ impl<S: Store> Vault<S> {
         let profile = request.profile.try_into();
         let profile = profile
             .map_err(|error: ProfileError| VaultError::Explained(ProblemCode::BadField, error.to_string()))?;
-        let now = self.clock.now();
+        let now = self.wall();
         let stored = self.store.document(crate::collections::DOCUMENT)?;
         let current = stored.as_ref().map_or_else(|| Ok(Collections::default()), read_collections)?;
         let (next, made) = current.with(request.name, profile, request.expected_cards, now).map_err(
@@ -87,7 +87,11 @@ impl<S: Store> Vault<S> {
     pub async fn list_keys(&self, caller: &Caller, permit: Permit<Observe>) -> Result<KeyList, VaultError> {
         let keys = self.keys()?;
         self.observed(caller, &permit, "keys").await?;
-        Ok(KeyList { keys: self.key_infos(&keys) })
+        let mut infos = self.key_infos(&keys);
+        for (info, key) in infos.iter_mut().zip(keys.list()) {
+            info.records = self.records_under(&key).await;
+        }
+        Ok(KeyList { keys: infos })
     }
 
     /// Makes a new version of a key active. Writes use it at once; reads go on.
@@ -102,7 +106,7 @@ impl<S: Store> Vault<S> {
     ) -> Result<RotateResponse, VaultError> {
         let _one_change = self.changing.lock().await;
         let keys = self.keys()?;
-        let now = self.clock.now();
+        let now = self.wall();
         let collection = match (request.purpose, &request.collection) {
             (KeyPurpose::Data | KeyPurpose::Index, Some(name)) => Some(self.collection(Some(name))?),
             (KeyPurpose::Kek, None) => None,
@@ -143,6 +147,7 @@ impl<S: Store> Vault<S> {
     pub async fn status(&self, caller: &Caller, permit: Permit<Observe>) -> Result<Status, VaultError> {
         self.observed(caller, &permit, "status").await?;
         let statistics = self.store.statistics();
+        let warnings = self.warnings().await;
         Ok(Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_s: self.clock.monotonic().as_secs(),
@@ -163,7 +168,7 @@ impl<S: Store> Vault<S> {
                 .ok()
                 .filter(|at| *at > Timestamp::UNIX_EPOCH)
                 .map(|at| at.to_string()),
-            warnings: self.warnings(),
+            warnings,
         })
     }
 
@@ -204,6 +209,7 @@ impl<S: Store> Vault<S> {
         self.observe_audit();
         gauges.store_sequence.set(count(self.store.sequence()));
         gauges.store_syncs.set(count(self.store.statistics().fsyncs));
+        gauges.keys_to_rotate.set(self.keys_to_rotate());
         gauges.held_codes.set(i64::try_from(self.holds().len()).unwrap_or(i64::MAX));
         self.metrics.encode()
     }
@@ -214,7 +220,7 @@ impl<S: Store> Vault<S> {
         let stored = self.store.document(KEYRING)?.ok_or(VaultError::Integrity("the keyring is gone"))?;
         self.store.put_document(KEYRING, Some(stored.version), bytes).await?;
         self.epoch.fetch_max(next.epoch(), Ordering::AcqRel);
-        self.replace_keys(next);
+        self.replace_keys(next.made_durable());
         Ok(())
     }
 
@@ -247,7 +253,7 @@ impl<S: Store> Vault<S> {
         self.note(event).await
     }
 
-    fn key_infos(&self, keys: &Unlocked) -> Vec<KeyInfo> {
+    pub(super) fn key_infos(&self, keys: &Unlocked) -> Vec<KeyInfo> {
         let collections = self.collections();
         keys.list()
             .into_iter()
@@ -258,7 +264,13 @@ impl<S: Store> Vault<S> {
                 version: key.version,
                 state: state_of(key.state),
                 created_at: key.created.to_string(),
+                since: key.since.to_string(),
                 cryptoperiod_end: key.cryptoperiod_end.to_string(),
+                refused_after: key.refused_after().to_string(),
+                opens_until: key.opens_until.to_string(),
+                uses: key.uses,
+                budget: key.budget,
+                records: None,
             })
             .collect()
     }
@@ -273,7 +285,7 @@ impl<S: Store> Vault<S> {
     }
 
     /// What an operator should look at.
-    fn warnings(&self) -> Vec<String> {
+    async fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         if self.seal_status().state != SealState::Unsealed {
             warnings.push("the vault is not unsealed; no card can be tokenized or revealed".to_owned());
@@ -283,17 +295,8 @@ impl<S: Store> Vault<S> {
         {
             warnings.push(format!("hardening: {} is not in force", item.name));
         }
-        if let Ok(keys) = self.keys() {
-            let soon = self.clock.now().saturating_add(CRYPTOPERIOD_WARNING).unwrap_or(Timestamp::MAX);
-            for key in keys.list() {
-                if state_of(key.state) == KeyState::Active && key.cryptoperiod_end < soon {
-                    warnings.push(format!(
-                        "key {} reaches the end of its cryptoperiod; rotate it",
-                        key.id.as_str()
-                    ));
-                }
-            }
-        }
+        warnings.extend(self.key_warnings());
+        warnings.extend(self.retention_warnings().await);
         warnings
     }
 }
@@ -328,6 +331,13 @@ pub(super) fn keyring_error(error: &KeyringError) -> VaultError {
         KeyringError::UnknownCollection(_) => VaultError::Refused(ProblemCode::UnknownCollection),
         KeyringError::CollectionExists(_) => VaultError::Refused(ProblemCode::Conflict),
         KeyringError::Key(_) => VaultError::Randomness,
+        KeyringError::Kek(_) | KeyringError::NoSuchChange { .. } => {
+            VaultError::Explained(ProblemCode::Conflict, error.to_string())
+        }
+        KeyringError::Suspended(version) => VaultError::Explained(
+            ProblemCode::Conflict,
+            format!("index key version {version} is suspended: resume it or call it compromised first"),
+        ),
         KeyringError::NoSuchKey => VaultError::Explained(ProblemCode::BadField, error.to_string()),
         KeyringError::InUse => VaultError::Explained(
             ProblemCode::Conflict,
@@ -340,6 +350,3 @@ pub(super) fn keyring_error(error: &KeyringError) -> VaultError {
         _other => VaultError::Integrity("the keyring"),
     }
 }
-
-/// A month before a key's cryptoperiod ends (PCI DSS 3.7.4), `status` warns.
-const CRYPTOPERIOD_WARNING: SignedDuration = SignedDuration::from_hours(30 * 24);

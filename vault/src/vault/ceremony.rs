@@ -6,7 +6,7 @@
 use super::administer::{KEYRING, keyring_error};
 use super::{Caller, State, Vault, statements};
 use crate::error::VaultError;
-use crate::keyring::{KeyringError, Unlocked};
+use crate::keyring::Unlocked;
 use crate::keys::RootKey;
 use crate::seal::{self, SealConfig, SealDocument, SealError, Submitted, UnsealProgress};
 use crate::store::Store;
@@ -100,14 +100,8 @@ impl<S: Store> Vault<S> {
             Unlocked::open(&stored.bytes, &root, self.environment, seen)
         };
         let keys = match keys {
-            Ok(keys) => Arc::new(keys),
-            Err(error @ KeyringError::RolledBack { .. }) => {
-                // Told to the custodian, who can act on it, and to whoever reads the log.
-                self.note(caller.event(Action::Unseal, Outcome::Failed).reason("keyring-rolled-back"))
-                    .await?;
-                return Err(VaultError::Explained(ProblemCode::Conflict, error.to_string()));
-            }
-            Err(error) => return Err(keyring_error(&error)),
+            Ok(keys) => Arc::new(self.reserve_uses(keys).await?),
+            Err(error) => return Err(self.report_keyring(caller, &error).await?),
         };
         drop(root);
         self.epoch.fetch_max(keys.epoch(), Ordering::AcqRel);

@@ -6,10 +6,11 @@
 use super::{Caller, Vault, statements};
 use crate::collections::Collection;
 use crate::error::VaultError;
+use crate::keyring::{Unlocked, Withheld};
 use crate::record::{self, Binding, OpenProof};
 use crate::store::{Claim, Row, Store};
 use cordon_audit::{Action, Event, Name, Outcome, Reveal};
-use cordon_card::Token;
+use cordon_card::{CollectionName, Token};
 use cordon_policy::{Detokenize, Permit};
 use cordon_wire::{DetokenizeItem, ItemResult, Items, ProblemCode, Revealed, Submitted};
 
@@ -29,7 +30,7 @@ impl<S: Store> Vault<S> {
     ) -> Result<Items<Revealed>, VaultError> {
         let keys = self.keys()?;
         let collection = self.collection(permit.collection())?;
-        let mut found = self.rows(&collection, items)?;
+        let mut found = self.rows(&keys, &collection, items)?;
         let sequence = self.consume(&collection, &mut found).await?;
         let mut event = reveal_event(caller, &permit, &collection, &found);
         if let Some(sequence) = sequence {
@@ -55,12 +56,19 @@ impl<S: Store> Vault<S> {
             let cvv = if wants_code { self.take_code(&collection, &row.token) } else { None };
             answers.push(ItemResult::Ok(Revealed { pan: card.pan.into(), expiry: card.expiry, cvv }));
         }
-        self.report_broken(caller, &collection, broken).await?;
+        let event = caller.event(Action::Detokenize, Outcome::Failed);
+        self.report_broken(event, &collection.name, broken).await?;
         Ok(Items { items: answers })
     }
 
     /// The rows that may be opened. Unknown, foreign and expired tokens are one and the same outside.
-    fn rows(&self, collection: &Collection, items: Vec<DetokenizeItem>) -> Result<Vec<Found>, VaultError> {
+    /// A key that is out of use is told before a single-use token is consumed.
+    fn rows(
+        &self,
+        keys: &Unlocked,
+        collection: &Collection,
+        items: Vec<DetokenizeItem>,
+    ) -> Result<Vec<Found>, VaultError> {
         let now = self.now();
         let wanted: Vec<_> = items.into_iter().map(|item| (self.own_token(item.token), item.cvv)).collect();
         let tokens: Vec<Token> =
@@ -70,9 +78,14 @@ impl<S: Store> Vault<S> {
             .into_iter()
             .map(|(token, cvv)| {
                 token?;
-                let row = rows.next().flatten().filter(|row| !is_expired(row, now));
+                let row = rows.next().flatten().filter(|row| !collection.is_over(row, now));
                 let row = row.ok_or(ProblemCode::TokenNotFound)?;
-                if row.used { Err(ProblemCode::Gone) } else { Ok((row, cvv)) }
+                if row.used {
+                    return Err(ProblemCode::Gone);
+                }
+                let shown = keys.may_show(row.collection, row.sealed.key_version());
+                shown.map_err(|Withheld| ProblemCode::KeyUnavailable)?;
+                Ok((row, cvv))
             })
             .collect())
     }
@@ -126,26 +139,17 @@ impl<S: Store> Vault<S> {
     /// A record that does not open is corruption or tampering: it gets a line of its own (threat B12).
     pub(super) async fn report_broken(
         &self,
-        caller: &Caller,
-        collection: &Collection,
+        event: Event,
+        collection: &CollectionName,
         broken: Vec<Token>,
     ) -> Result<(), VaultError> {
         if broken.is_empty() {
             return Ok(());
         }
+        self.metrics.integrity_failures(u64::try_from(broken.len()).unwrap_or(u64::MAX));
         tracing::error!(records = broken.len(), "stored records do not open; see the audit log");
-        let event = caller
-            .event(Action::Detokenize, Outcome::Failed)
-            .collection(&collection.name)
-            .tokens(broken)
-            .reason("integrity");
-        self.note(event).await
+        self.note(event.collection(collection).tokens(broken).reason("integrity")).await
     }
-}
-
-/// Whether a token's time is over.
-pub(super) fn is_expired(row: &Row, now: u64) -> bool {
-    row.expires_at.is_some_and(|expiry| expiry <= now)
 }
 
 fn reveal_event(

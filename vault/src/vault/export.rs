@@ -5,7 +5,6 @@
 //! Tests: `tests/tests/export.rs`.
 
 use super::approve::Approved;
-use super::detokenize::is_expired;
 use super::stream::{CHUNK, CHUNKS, Chunks};
 use super::{Caller, Vault, statements};
 use crate::collections::Collection;
@@ -138,7 +137,7 @@ impl Work {
             while page.len() < PAGE
                 && let Some(row) = self.snapshot.next_row(number)?
             {
-                if !row.used && !is_expired(&row, now) {
+                if !row.used && !self.collection.is_over(&row, now) {
                     page.push(row);
                 }
             }

@@ -67,16 +67,28 @@ impl<S: Store> Vault<S> {
         let line = self.change(caller, Action::Rewrap, &permit).collection(&collection.name);
         self.note(line.on(&Name::parse_or_withhold(what))).await?;
         let CollectionId(number) = collection.number();
+        self.set_run(number, active, request.rate_per_s, request.pause).await?;
+        let book = self.rewraps.lock().await;
+        self.rewrap_status(&book, &keys, number).ok_or(VaultError::Integrity("a run is gone from the book"))
+    }
+
+    /// Starts a run, or paces, pauses or resumes the one there is.
+    pub(super) async fn set_run(
+        &self,
+        number: u32,
+        active: Active,
+        rate_per_s: u32,
+        pause: bool,
+    ) -> Result<(), VaultError> {
         let mut book = self.rewraps.lock().await;
         let now = self.clock.now();
-        let job = book.jobs.0.entry(number).or_insert_with(|| Job::new(active, request.rate_per_s, now));
-        if job.is_finished() && !request.pause {
-            *job = Job::new(active, request.rate_per_s, now);
+        let job = book.jobs.0.entry(number).or_insert_with(|| Job::new(active, rate_per_s, now));
+        if job.is_finished() && !pause {
+            *job = Job::new(active, rate_per_s, now);
         }
-        job.rate_per_s = request.rate_per_s.max(1);
-        job.pause(request.pause);
-        book.write(&self.store).await?;
-        self.rewrap_status(&book, &keys, number).ok_or(VaultError::Integrity("a run is gone from the book"))
+        job.rate_per_s = rate_per_s.max(1);
+        job.pause(pause);
+        book.write(&self.store).await.map(drop)
     }
 
     /// All runs.
@@ -95,6 +107,15 @@ impl<S: Store> Vault<S> {
         Ok(RewrapList {
             runs: numbers.filter_map(|number| self.rewrap_status(&book, &keys, *number)).collect(),
         })
+    }
+
+    /// Records that need a key that is no longer active, by the last count.
+    pub(super) async fn records_under(&self, key: &crate::keyring::KeyInfo) -> Option<u64> {
+        if matches!(key.state, KeyState::Active | KeyState::Destroyed) {
+            return None;
+        }
+        let book = self.rewraps.lock().await;
+        Some(book.jobs.0.get(&key.collection?)?.needs(key.purpose, key.version))
     }
 
     fn rewrap_status(&self, book: &Book, keys: &Unlocked, number: u32) -> Option<RewrapStatus> {
@@ -147,7 +168,8 @@ impl<S: Store> Vault<S> {
         let mut book = self.rewraps.lock().await;
         let Some(number) = book.jobs.running() else { return Ok(IDLE) };
         let collection = CollectionId(number);
-        let active = active(&keys, collection)?;
+        // A suspended key: the run goes on when it is resumed or replaced.
+        let Ok(active) = active(&keys, collection) else { return Ok(IDLE) };
         let Some(job) = book.jobs.0.get_mut(&number) else { return Ok(IDLE) };
         job.follow(active);
         if job.begins_proof() && self.older_views_exist() {
@@ -206,15 +228,27 @@ impl<S: Store> Vault<S> {
     ) -> Result<(u64, u64), VaultError> {
         let mut changes = Vec::new();
         let mut failed = 0_u64;
+        let mut broken = Vec::new();
+        let is_withheld = |row: &&Row| {
+            let key = keys.data_key(collection, row.sealed.key_version());
+            key.is_some_and(|key| !key.state().may_rewrap_from())
+        };
         for row in rows {
             match self.moved_row(keys, collection, active, row) {
                 Ok(Some(change)) => changes.push(change),
                 Ok(None) => {}
                 Err(error) => {
-                    tracing::error!(%error, token = row.token.as_str(), "a stored record can't be moved");
                     failed = failed.saturating_add(1);
+                    match error {
+                        record::ChangeError::Refused(_) if is_withheld(&row) => {}
+                        record::ChangeError::Refused(_) => broken.push(row.token.clone()),
+                        record::ChangeError::Seal(error) => return Err(super::seal_error(&error)),
+                    }
                 }
             }
+        }
+        if let (false, Some(name)) = (broken.is_empty(), self.collections().name_of(number_of(collection))) {
+            self.report_broken(Event::new(Action::Rewrap, Outcome::Failed), name, broken).await?;
         }
         if changes.is_empty() {
             return Ok((0, failed));
@@ -249,7 +283,7 @@ impl<S: Store> Vault<S> {
         let sealed = if row.sealed.key_version() == active.data {
             row.sealed.clone()
         } else {
-            record::rewrap(keys, &binding, &row.sealed)?
+            record::rewrap(keys, &binding, &row.sealed, self.wall())?
         };
         if add.is_none() && gone.is_none() && sealed == row.sealed {
             return Ok(None);
@@ -265,7 +299,7 @@ impl<S: Store> Vault<S> {
     }
 
     /// Whether some request still works with a keyring from before the last change, and could write under its keys.
-    fn older_views_exist(&self) -> bool {
+    pub(super) fn older_views_exist(&self) -> bool {
         let mut views = self.older_views.lock().unwrap_or_else(PoisonError::into_inner);
         views.retain(|view| view.strong_count() > 0);
         !views.is_empty()
@@ -296,8 +330,9 @@ impl<S: Store> Vault<S> {
             (KeyPurpose::Kek, Some(_)) | (_, None) => return Err(ProblemCode::BadField.into()),
         };
         let number = collection.as_ref().map(crate::collections::Collection::number);
-        let _possible =
-            keys.destroy(purpose, number, request.version).map_err(|error| keyring_error(&error))?;
+        let _possible = keys
+            .destroy(purpose, number, request.version, self.wall())
+            .map_err(|error| keyring_error(&error))?;
         if let Some(number) = number {
             self.prove_unneeded(&keys, number, purpose, request.version).await?;
         }
@@ -322,7 +357,10 @@ impl<S: Store> Vault<S> {
         let Operation::DestroyKey { purpose: named, collection, version } = approved.into_operation() else {
             return Err(VaultError::Integrity("an approval of another operation"));
         };
-        let next = self.keys()?.destroy(purpose, number, version).map_err(|error| keyring_error(&error))?;
+        let next = self
+            .keys()?
+            .destroy(purpose, number, version, self.wall())
+            .map_err(|error| keyring_error(&error))?;
         let gone = next.list().into_iter().find(|key| {
             let place = (key.purpose, key.collection.map(CollectionId), key.version);
             place == (purpose, number, version)
@@ -397,13 +435,17 @@ impl<S: Store> Vault<S> {
     }
 }
 
-fn active(keys: &Unlocked, collection: CollectionId) -> Result<Active, VaultError> {
+pub(super) fn active(keys: &Unlocked, collection: CollectionId) -> Result<Active, VaultError> {
     let data = keys.active_data_key(collection).map(crate::keyring::DataKeyVersion::version);
     let index = keys.active_index_key(collection).map(crate::keyring::IndexKeyVersion::version);
     match (data, index) {
         (Some(data), Some(index)) => Ok(Active { data, index }),
-        _ => Err(VaultError::Integrity("a collection has no active keys")),
+        _ => Err(VaultError::Refused(ProblemCode::KeyUnavailable)),
     }
+}
+
+const fn number_of(CollectionId(number): CollectionId) -> u32 {
+    number
 }
 
 /// Rows of one commit: a twentieth of a second's worth, so that a reader never waits for much.

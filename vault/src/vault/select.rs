@@ -3,10 +3,10 @@
 //! Must never create anything, and must never tell unknown, foreign and expired tokens apart.
 //! Tests: `tests/tests/tokens.rs`, `tests/tests/identity.rs`.
 
-use super::detokenize::is_expired;
 use super::{Caller, Vault, statements};
 use crate::error::VaultError;
 use crate::fingerprint::fingerprint;
+use crate::keyring::{IndexKeyVersion, Withheld};
 use crate::record::{self, InspectProof};
 use crate::store::{IndexEntry, Row, Store};
 use cordon_audit::{Action, Event, Outcome};
@@ -32,15 +32,17 @@ impl<S: Store> Vault<S> {
         let collection = self.collection(permit.collection())?;
         let number = collection.number();
         let count = items.len();
+        let lookups = keys.lookup_keys(number).map_err(|Withheld| ProblemCode::KeyUnavailable)?;
+        let lookups: Vec<_> = lookups.collect();
         let entries: Vec<Result<Vec<IndexEntry>, ProblemCode>> = items
             .into_iter()
             .map(|item| {
                 let pan = item.pan.into_result()?;
-                let entry = |key: &crate::keyring::IndexKeyVersion| IndexEntry {
+                let entry = |key: &&IndexKeyVersion| IndexEntry {
                     version: key.version(),
                     fingerprint: fingerprint(key, self.environment, number, &pan),
                 };
-                Ok(keys.index_keys(number).map(entry).collect())
+                Ok(lookups.iter().map(entry).collect())
             })
             .collect();
         let valid: Vec<_> = entries.iter().flatten().cloned().collect();
@@ -97,6 +99,9 @@ impl<S: Store> Vault<S> {
         for entry in found {
             answers.push(match entry {
                 Err(code) => ItemResult::Error(code.into()),
+                Ok(row) if keys.may_show(row.collection, row.sealed.key_version()).is_err() => {
+                    ItemResult::Error(ProblemCode::KeyUnavailable.into())
+                }
                 Ok(row) => match record::inspect(
                     &keys,
                     &self.binding(&row),
@@ -112,7 +117,8 @@ impl<S: Store> Vault<S> {
                 },
             });
         }
-        self.report_broken(caller, &collection, broken).await?;
+        let event = caller.event(Action::Inspect, Outcome::Failed);
+        self.report_broken(event, &collection.name, broken).await?;
         Ok(Items { items: answers })
     }
 
@@ -137,9 +143,8 @@ impl<S: Store> Vault<S> {
                 .count(u64::try_from(wanted.len()).unwrap_or(u64::MAX))
         };
         // One line before the act, as no act goes unrecorded, and one after it that carries the store's sequence.
-        let intent = event(Outcome::Allowed).tokens(tokens.iter().cloned());
-        self.note(intent.statements(statements(permit.statements()))).await?;
-        let committed = self.store.delete(collection.number(), tokens).await?;
+        let intent = event(Outcome::Allowed).statements(statements(permit.statements()));
+        let committed = self.erase(intent, &collection, tokens, Vec::new()).await?;
         let after = event(Outcome::Allowed).reason("erased").store_sequence(committed.sequence);
         let mut gone = committed.value.into_iter();
         let items: Vec<_> = wanted
@@ -172,7 +177,7 @@ impl<S: Store> Vault<S> {
             .into_iter()
             .map(|token| {
                 token?;
-                let row = rows.next().flatten().filter(|row| !is_expired(row, now));
+                let row = rows.next().flatten().filter(|row| !collection.is_over(row, now));
                 row.ok_or(ProblemCode::TokenNotFound)
             })
             .collect())

@@ -7,14 +7,15 @@ use super::{Caller, Vault, statements};
 use crate::collections::Collection;
 use crate::error::VaultError;
 use crate::fingerprint::fingerprint;
-use crate::keyring::Unlocked;
+use crate::keyring::{IndexKeyVersion, Unfit, Unlocked, Withheld};
 use crate::mint::draw_card_id;
-use crate::record::{self, Binding, CardData, Metadata, Refresh};
+use crate::record::{self, Binding, CardData, ChangeError, Metadata, Refresh};
 use crate::store::{Claim, IndexEntry, Inserted, KnownCard, NewCard, Replacement, Store};
 use cordon_audit::{Action, Outcome};
 use cordon_card::{CardId, Cvv, Expiry, Pan, Token};
 use cordon_policy::{Permit, Tokenize};
 use cordon_wire::{ItemResult, Items, ProblemCode, TokenUse, TokenizeItem, TokenizeRequest, Tokenized};
+use jiff::Timestamp;
 
 /// One valid item on its way.
 struct Card {
@@ -42,6 +43,9 @@ struct Work<'a> {
     keys: &'a Unlocked,
     collection: &'a Collection,
     now: u64,
+    wall: Timestamp,
+    /// Every index key a known card may be entered under.
+    lookups: Vec<&'a IndexKeyVersion>,
     caller: &'a Caller,
 }
 
@@ -58,7 +62,10 @@ impl<S: Store> Vault<S> {
     ) -> Result<Items<Tokenized>, VaultError> {
         let keys = self.keys()?;
         let collection = self.collection(permit.collection())?;
-        let work = Work { keys: &keys, collection: &collection, now: self.now(), caller };
+        let lookups = keys.lookup_keys(collection.number());
+        let lookups = lookups.map_err(|Withheld| ProblemCode::KeyUnavailable)?.collect();
+        let (now, wall) = (self.now(), self.wall());
+        let work = Work { keys: &keys, collection: &collection, now, wall, lookups, caller };
         let count = request.items.len();
         let mut answers: Vec<Option<ItemResult<Tokenized>>> = Vec::new();
         answers.resize_with(count, || None);
@@ -119,17 +126,11 @@ impl<S: Store> Vault<S> {
             }
         };
         let number = work.collection.number();
-        let index: Vec<_> = work
-            .keys
-            .index_keys(number)
-            .map(|key| IndexEntry {
-                version: key.version(),
-                fingerprint: fingerprint(key, self.environment, number, &pan),
-            })
-            .collect();
-        if index.is_empty() {
-            return Err(ProblemCode::Internal);
-        }
+        let entry = |key: &&IndexKeyVersion| IndexEntry {
+            version: key.version(),
+            fingerprint: fingerprint(key, self.environment, number, &pan),
+        };
+        let index: Vec<_> = work.lookups.iter().map(entry).collect();
         Ok(Card { position, pan, expiry, metadata, cvv, index, card_id: None })
     }
 
@@ -184,14 +185,12 @@ impl<S: Store> Vault<S> {
         let (Some(token), TokenUse::Multi) = (known.token, work.collection.profile.usage()) else {
             return Ok(Settled::Fresh(card));
         };
-        if work.collection.profile.expires_at(work.now).is_some() {
+        if work.collection.has_ends() {
             let rows = self.store.get(work.collection.number(), std::slice::from_ref(&token))?;
-            let expiry = rows.into_iter().flatten().next().and_then(|row| row.expires_at);
-            if expiry.is_some_and(|expiry| expiry <= work.now) {
-                let event =
-                    work.caller.event(Action::Delete, Outcome::Allowed).collection(&work.collection.name);
-                self.note(event.tokens([token.clone()]).reason("expired")).await?;
-                self.store.delete(work.collection.number(), vec![token]).await?;
+            let row = rows.into_iter().flatten().next();
+            if row.is_some_and(|row| work.collection.is_over(&row, work.now)) {
+                let event = work.caller.event(Action::Delete, Outcome::Allowed).reason("expired");
+                self.erase(event, work.collection, vec![token], Vec::new()).await?;
                 return Ok(Settled::Fresh(card));
             }
         }
@@ -214,30 +213,33 @@ impl<S: Store> Vault<S> {
         let metadata = card.metadata.as_ref().map_or_else(Metadata::none, Metadata::duplicate);
         let data =
             CardData { pan: card.pan.duplicate(), expiry: card.expiry, metadata, created_at: work.now };
-        let key = work.keys.active_data_key(number).ok_or(VaultError::Integrity("no active data key"))?;
-        let sealed = record::seal(key, &binding, &data)
-            .map_err(|_key| VaultError::Integrity("the active data key does not seal"))?;
+        let key = work.keys.active_data_key(number).ok_or(ProblemCode::KeyUnavailable)?;
+        let sealed =
+            record::seal(key, &binding, &data, work.wall).map_err(|error| super::seal_error(&error))?;
         let claim = match profile.usage() {
             TokenUse::Multi => Claim::Multi,
             TokenUse::Single => Claim::Single,
         };
-        let index = card.index.clone();
+        let index = work.entered(card)?;
         let created_at = work.now;
         Ok(NewCard { collection: number, index, claim, token, card_id, expires_at, created_at, sealed })
     }
 
-    /// Writes the expiry and metadata that came with known cards to their records.
+    /// Writes the expiry and metadata that came with known cards to their records, and checks of each that its record
+    /// is that of the card: an index entry that was pointed at another card would give that one's token out.
     async fn refresh_known(&self, work: &Work<'_>, done: &[Done]) -> Result<u64, VaultError> {
-        let mut todo: Vec<&Done> = done
-            .iter()
-            .filter(|done| done.known && (done.card.expiry.is_some() || done.card.metadata.is_some()))
-            .collect();
+        let mut todo: Vec<&Done> = done.iter().filter(|done| done.known).collect();
         let mut sequence = 0;
         for _ in 0..ROUNDS {
             if todo.is_empty() {
                 return Ok(sequence);
             }
-            let (changes, changed) = self.refreshed(work, &todo)?;
+            let Refreshed { changes, changed, broken } = self.refreshed(work, &todo)?;
+            if !broken.is_empty() {
+                let event = work.caller.event(Action::Tokenize, Outcome::Failed);
+                self.report_broken(event, &work.collection.name, broken).await?;
+                return Err(VaultError::Integrity("a stored record is not that of its card"));
+            }
             if changes.is_empty() {
                 return Ok(sequence);
             }
@@ -254,15 +256,10 @@ impl<S: Store> Vault<S> {
         if todo.is_empty() { Ok(sequence) } else { Err(VaultError::Refused(ProblemCode::Busy)) }
     }
 
-    fn refreshed<'d>(
-        &self,
-        work: &Work<'_>,
-        todo: &[&'d Done],
-    ) -> Result<(Vec<Replacement>, Vec<&'d Done>), VaultError> {
+    fn refreshed<'d>(&self, work: &Work<'_>, todo: &[&'d Done]) -> Result<Refreshed<'d>, VaultError> {
         let number = work.collection.number();
         let tokens: Vec<_> = todo.iter().map(|done| done.token.clone()).collect();
-        let mut changes = Vec::new();
-        let mut changed = Vec::new();
+        let mut refreshed = Refreshed { changes: Vec::new(), changed: Vec::new(), broken: Vec::new() };
         for (done, row) in todo.iter().zip(self.store.get(number, &tokens)?) {
             // Deleted since it was found: there is nothing to refresh.
             let Some(row) = row else { continue };
@@ -275,21 +272,28 @@ impl<S: Store> Vault<S> {
             };
             let metadata = done.card.metadata.as_ref().map(Metadata::duplicate);
             let brought = Refresh { pan: &done.card.pan, expiry: done.card.expiry, metadata };
-            let sealed = record::refresh(work.keys, &binding, &row.sealed, brought)
-                .map_err(|_change| VaultError::Integrity("a stored record does not open"))?;
-            if let Some(sealed) = sealed {
-                changes.push(Replacement {
-                    collection: number,
-                    token: row.token,
-                    expected: row.sealed,
-                    sealed,
-                    add_index: None,
-                    drop_index_version: None,
-                });
-                changed.push(*done);
+            let key = work.keys.data_key(number, row.sealed.key_version());
+            if key.is_some_and(|key| !key.state().may_rewrap_from()) {
+                return Err(ProblemCode::KeyUnavailable.into());
+            }
+            match record::refresh(work.keys, &binding, &row.sealed, brought, work.wall) {
+                Ok(None) => {}
+                Ok(Some(sealed)) => {
+                    refreshed.changes.push(Replacement {
+                        collection: number,
+                        token: row.token,
+                        expected: row.sealed,
+                        sealed,
+                        add_index: None,
+                        drop_index_version: None,
+                    });
+                    refreshed.changed.push(*done);
+                }
+                Err(ChangeError::Refused(_)) => refreshed.broken.push(row.token),
+                Err(ChangeError::Seal(error)) => return Err(super::seal_error(&error)),
             }
         }
-        Ok((changes, changed))
+        Ok(refreshed)
     }
 
     fn hold_codes(&self, collection: &Collection, done: &[Done]) -> Vec<Result<(), ProblemCode>> {
@@ -304,6 +308,31 @@ impl<S: Store> Vault<S> {
             })
             .collect()
     }
+}
+
+impl Work<'_> {
+    /// The entries a new card gets: under the active index key and the one it replaces, so that whoever still works
+    /// with the keyring before finds it; never under a compromised one.
+    fn entered(&self, card: &Card) -> Result<Vec<IndexEntry>, VaultError> {
+        let active = self.keys.active_index_key(self.collection.number());
+        active
+            .ok_or(Unfit::NotActive)
+            .and_then(|key| key.may_enter(self.wall))
+            .map_err(|unfit| VaultError::Explained(ProblemCode::KeyUnavailable, unfit.to_string()))?;
+        let enters = |version: u32| {
+            self.lookups.iter().any(|key| key.version() == version && key.state().may_enter_beside())
+        };
+        Ok(card.index.iter().filter(|entry| enters(entry.version)).copied().collect())
+    }
+}
+
+/// What was found out about the records of known cards.
+struct Refreshed<'d> {
+    changes: Vec<Replacement>,
+    /// Whose records the changes are.
+    changed: Vec<&'d Done>,
+    /// Records that do not open, or hold another card.
+    broken: Vec<Token>,
 }
 
 /// Whether a card still needs a token.

@@ -33,7 +33,7 @@ pub(crate) fn entry(version: u32, card: u64) -> IndexEntry {
 /// The shortest bytes that pass for an envelope, filled with a number.
 pub(crate) fn record(number: u64) -> Sealed {
     let fill = number.to_be_bytes();
-    let envelope = |words: usize| [&[1, 0, 0, 0, 1][..], &fill.repeat(words)].concat();
+    let envelope = |words: usize| [&[2, 0, 0, 0, 1][..], &fill.repeat(words)].concat();
     let cut = |length: usize| Sealed::from_stored(&envelope(128)[..length]).ok();
     (5..512).find_map(cut).unwrap()
 }

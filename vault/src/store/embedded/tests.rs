@@ -18,7 +18,7 @@ fn a_token(number: u8) -> Token {
 
 /// The shortest bytes that pass for an envelope.
 fn a_record(fill: u8) -> Sealed {
-    let envelope = |length| [&[1, 0, 0, 0, 1][..], &vec![fill; length]].concat();
+    let envelope = |length| [&[2, 0, 0, 0, 1][..], &vec![fill; length]].concat();
     (0..512).find_map(|length| Sealed::from_stored(&envelope(length)).ok()).unwrap()
 }
 

@@ -28,7 +28,7 @@ mod transcripts {
         String::from_utf8(output.stderr.clone()).unwrap()
     }
 
-    const COMMANDS: [&[&str]; 21] = [
+    const COMMANDS: [&[&str]; 30] = [
         &["dev"],
         &["init"],
         &["unseal"],
@@ -39,6 +39,15 @@ mod transcripts {
         &["keys", "list"],
         &["keys", "rotate"],
         &["keys", "destroy"],
+        &["rekey"],
+        &["rekey", "status"],
+        &["rekey", "begin"],
+        &["rekey", "give"],
+        &["rekey", "fetch"],
+        &["rekey", "abort"],
+        &["custodians"],
+        &["custodians", "list"],
+        &["custodians", "ack"],
         &["approvals"],
         &["approvals", "approve"],
         &["approvals", "reject"],
@@ -62,6 +71,8 @@ mod transcripts {
             "init",
             "unseal",
             "seal",
+            "custodians",
+            "rekey",
             "approvals",
             "status",
             "collection",
@@ -152,7 +163,8 @@ mod transcripts {
 
     #[test]
     fn shares_are_not_printed_into_a_pipe_by_accident() {
-        let output = here(&["init"]);
+        let custodians = ["--custodian", "a", "--custodian", "b", "--threshold", "2"];
+        let output = here(&[&["init"][..], &custodians].concat());
         assert_eq!(output.status.code(), Some(2));
         assert!(stderr(&output).contains("not a terminal"));
     }

@@ -39,6 +39,7 @@ pub struct Unlocked {
 struct Authority {
     mac: PreparedMac,
     approvals: PreparedMac,
+    seal: PreparedMac,
     wrapper: XaesKey,
 }
 
@@ -106,6 +107,7 @@ impl Unlocked {
             epoch: 1,
             keys: Vec::new(),
             closed: BTreeMap::new(),
+            seal_generation: 1,
         };
         let slot = Slot { purpose: Purpose::Kek, collection: None, version: 1, wrapped_by: None };
         change::add_key(&mut document, slot, &Kek::generate()?, &authority.wrapper, now)?;
@@ -187,6 +189,17 @@ impl Unlocked {
     /// What authenticates requests for approval.
     pub(crate) fn approvals_mac(&self) -> &PreparedMac {
         &self.authority.approvals
+    }
+
+    /// What authenticates the seal document.
+    pub(crate) fn seal_mac(&self) -> &PreparedMac {
+        &self.authority.seal
+    }
+
+    /// The ceremony whose shares unseal.
+    #[must_use]
+    pub fn seal_generation(&self) -> u32 {
+        self.document.seal_generation
     }
 
     /// Whether a request for approval was used or rejected. Known until its time is over, and not longer.
@@ -293,6 +306,7 @@ impl Authority {
         Ok(Authority {
             mac: PreparedMac::new(&document),
             approvals: PreparedMac::new(&approvals),
+            seal: crate::seal::mac_of(root).map_err(|_error| KeyError::Derivation)?,
             wrapper: wrap::wrapper_of(root, ROOT_WRAP_LABEL)?,
         })
     }

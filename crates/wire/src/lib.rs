@@ -7,6 +7,7 @@
 
 mod admin;
 mod approval;
+mod custody;
 mod data;
 pub mod limits;
 mod problem;
@@ -20,6 +21,10 @@ pub use admin::{
     Status, StoreStatus, TokenProfile, TokenShapeChoice, TokenUse, UnsealRequest,
 };
 pub use approval::{APPROVALS_NEEDED, Approval, ApprovalList, ApprovalRequest, ApprovalState, Operation};
+pub use custody::{
+    Custodian, CustodianList, Delivery, IssuedShare, NewCustodian, RekeyList, RekeyRequest, RekeyShare,
+    RekeyState, RekeyStatus,
+};
 pub use data::{
     Card, DeleteRequest, Deleted, DetokenizeItem, DetokenizeRequest, InspectRequest, Inspected, ItemResult,
     Items, LookupItem, LookupRequest, LookupResult, Revealed, TokenizeItem, TokenizeRequest, Tokenized,

@@ -39,6 +39,11 @@ enum Command {
     Unseal(custody::Unseal),
     /// Seal the vault: its keys leave memory and it serves nobody
     Seal(custody::Seal),
+    /// List custodians, and acknowledge a custodian's duties
+    #[command(visible_alias = "custodian")]
+    Custodians(custody::register::Custodians),
+    /// Make new shares for new custodians, by a quorum of the present ones
+    Rekey(custody::rekey::Rekey),
     /// List what waits for two custodians, approve it or reject it
     Approvals(approvals::Approvals),
     /// Show how the vault stands
@@ -106,6 +111,8 @@ impl Arguments {
             Command::Init(init) => init.run(&settings),
             Command::Unseal(unseal) => unseal.run(&settings),
             Command::Seal(seal) => seal.run(&settings),
+            Command::Custodians(custodians) => custodians.run(&settings),
+            Command::Rekey(rekey) => rekey.run(&settings),
             Command::Approvals(approvals) => approvals.run(&settings),
             Command::Status(show) => show.run(&settings),
             Command::Doctor(doctor) => doctor.run(&settings),
@@ -138,7 +145,7 @@ impl Completions {
 
 const TOP_HELP: &str = "Examples:
   cordon dev                                  the whole of Cordon, with a sample shop to try it on
-  cordon init --shares 5 --threshold 3        make a vault's keys; prints the shares once
+  cordon init --threshold 2 --custodian ...   make a vault's keys; hands each custodian a share
   cordon unseal                               give one custodian's share
   cordon status --json                        how the vault stands, for a program
   cordon policy check policies/               every fault of a bundle, with its position

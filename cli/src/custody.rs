@@ -8,47 +8,74 @@ use crate::exit::{Failure, Verdict};
 use crate::layout;
 use clap::Args;
 use cordon_client::Administrator;
-use cordon_wire::{InitRequest, InitResponse, SealKind, SealState, SealStatus, ShareText, UnsealRequest};
-use std::io::{self, BufRead, IsTerminal};
-use zeroize::Zeroizing;
+use cordon_wire::{
+    Delivery, InitRequest, InitResponse, IssuedShare, NewCustodian, SealKind, SealState, SealStatus,
+    UnsealRequest,
+};
+use share::ShareSource;
+use std::fs::OpenOptions;
+use std::io::{self, IsTerminal, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+pub(crate) mod register;
+pub(crate) mod rekey;
+pub(crate) mod share;
 
 /// `cordon init`.
 #[derive(Debug, Args)]
-#[command(after_help = "The shares are shown once and kept nowhere. Give each to a different custodian
-(PCI DSS 3.6.1.2, 3.7.6): whoever holds `threshold` of them holds the vault.
+#[command(
+    after_help = "Each custodian is a service of the policy bundle with role \"custodian\", held by one person. With
+an age recipient the share is written to NAME.age, which only that person opens; without one it is
+shown once on this terminal and kept nowhere (PCI DSS 3.6.1.2, 3.7.2, 3.7.6).
 
 Examples:
-  cordon init                             five shares, any three of which unseal
-  cordon init --shares 7 --threshold 4
-  cordon init --json                      the shares as JSON, for a ceremony script
-  cordon init --dev                       a key file instead of shares; refused by a live vault")]
+  cordon init --threshold 2 --custodian alice=age1... --custodian bob=age1... --custodian carol
+  cordon init --threshold 3 --custodian a --custodian b --custodian c --custodian d --custodian e
+  cordon init --json ...                  everything as JSON, for a ceremony script
+  cordon init --dev                       a key file instead of shares; refused by a live vault"
+)]
 pub(crate) struct Init {
-    /// Shares to make
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u8).range(2..=255))]
-    shares: u8,
-    /// Shares needed to unseal
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(2..=255))]
-    threshold: u8,
+    #[command(flatten)]
+    set: CustodianSet,
+    /// Write encrypted shares to NAME.age in this directory
+    #[arg(long, value_name = "DIRECTORY", default_value = ".")]
+    shares_dir: PathBuf,
     /// Seal with a key file instead of shares, for development
-    #[arg(long, conflicts_with_all = ["shares", "threshold"])]
+    #[arg(long, conflicts_with_all = ["custodian", "threshold"])]
     dev: bool,
+}
+
+/// Who holds shares, and how many are needed.
+#[derive(Debug, Default, Args)]
+pub(crate) struct CustodianSet {
+    /// A custodian, and the age recipient the share is encrypted to; once for each
+    #[arg(long, value_name = "NAME[=RECIPIENT]", value_parser = custodian)]
+    custodian: Vec<NewCustodian>,
+    /// Shares needed to unseal
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(2..=16))]
+    threshold: u8,
 }
 
 /// `cordon unseal`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "On a terminal the share is asked for and not echoed: one custodian, one run. From a pipe
-every line is a share. Shares given before still count until the vault is unsealed or sealed again.
+    after_help = "Each custodian runs this once, with a certificate of their own: a share counts only from the
+custodian it was assigned to. On a terminal it is asked for and not echoed; from a pipe it is the
+first line. Shares wait 15 minutes for the others. With their first share custodians acknowledge that
+they understand and accept their duties (PCI DSS 3.7.8; docs/ceremonies.md): --acknowledge.
 
 Examples:
-  cordon unseal                           each custodian runs this once
-  cordon unseal --all                     asks until the vault is unsealed
-  cordon unseal < share.txt               shares from a file or a pipe, one per line"
+  cordon unseal
+  cordon unseal --share-file alice.age --identity ~/.age/key.txt
+  cordon unseal --acknowledge < share.txt"
 )]
 pub(crate) struct Unseal {
-    /// Ask for shares until the vault is unsealed
+    #[command(flatten)]
+    source: ShareSource,
+    /// Acknowledge the duties of a custodian; recorded
     #[arg(long)]
-    all: bool,
+    acknowledge: bool,
 }
 
 /// `cordon seal`.
@@ -61,22 +88,31 @@ Examples:
 pub(crate) struct Seal {}
 
 impl Init {
-    /// Makes the vault's keys and prints the shares.
+    /// Makes the vault's keys and hands the shares over.
     pub(crate) fn run(&self, settings: &Settings) -> Result<Verdict, Failure> {
         let request = self.request()?;
         let console = settings.console();
-        if request.seal == SealKind::Shamir && !console.json() && !io::stdout().is_terminal() {
+        let shown = request.custodians.iter().any(|custodian| custodian.recipient.is_none());
+        if shown && !console.json() && !io::stdout().is_terminal() {
             return Err(Failure::usage(
                 "stdout is not a terminal: the shares would end up in a file or a log",
             )
-            .next("run it on a terminal, or ask for --json if a ceremony script takes the shares"));
+            .next("give every custodian an age recipient, run it on a terminal, or ask for --json"));
         }
+        let files = ShareFiles::open(&self.shares_dir, &request.custodians, console.json())?;
         let administrator = settings.administrator()?;
-        let response = block_on(async { Ok(administrator.init(&request).await?) })?;
-        match console.answer(&response, announcement) {
+        let response = match block_on(async { Ok(administrator.init(&request).await?) }) {
+            Ok(response) => response,
+            Err(failure) => {
+                files.remove()?;
+                return Err(failure);
+            }
+        };
+        let handed = files.write(&response.shares).and_then(|()| console.answer(&response, announcement));
+        match handed {
             Err(_) if request.seal == SealKind::Shamir => Err(Failure::refused(
                 "shares-lost",
-                "the vault is initialised, but its shares could not be shown and nobody has them",
+                "the vault is initialised, but its shares could not be handed over and nobody has them",
             )
             .next("it holds no cards yet: stop it, remove its data directory and initialise it again")),
             result => result.map(|()| Verdict::Fine),
@@ -84,59 +120,121 @@ impl Init {
     }
 
     fn request(&self) -> Result<InitRequest, Failure> {
-        if self.threshold > self.shares {
-            return Err(Failure::usage(format!(
-                "--threshold {} is more than --shares {}: nobody could ever unseal",
-                self.threshold, self.shares
-            )));
-        }
+        let custodians = if self.dev { Vec::new() } else { self.set.checked()?.to_vec() };
         let seal = if self.dev { SealKind::DevFile } else { SealKind::Shamir };
-        Ok(InitRequest { seal, shares: self.shares, threshold: self.threshold })
+        Ok(InitRequest { seal, custodians, threshold: self.set.threshold })
+    }
+}
+
+impl CustodianSet {
+    /// The custodians, if they are enough.
+    pub(crate) fn checked(&self) -> Result<&[NewCustodian], Failure> {
+        if self.custodian.len() < usize::from(self.threshold) {
+            return Err(Failure::usage(format!(
+                "--threshold {} needs as many custodians, and {} are named: nobody could ever unseal",
+                self.threshold,
+                self.custodian.len()
+            ))
+            .next("name each with --custodian NAME=age1..."));
+        }
+        Ok(&self.custodian)
+    }
+
+    /// Shares needed to unseal.
+    pub(crate) fn threshold(&self) -> u8 {
+        self.threshold
+    }
+}
+
+/// `NAME` or `NAME=RECIPIENT`.
+fn custodian(text: &str) -> Result<NewCustodian, String> {
+    let (name, recipient) = match text.split_once('=') {
+        Some((name, recipient)) => (name, Some(recipient.to_owned())),
+        None => (text, None),
+    };
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    if name.is_empty() || !name.bytes().all(plain) {
+        return Err("give NAME or NAME=RECIPIENT, with a name of the policy bundle".to_owned());
+    }
+    if recipient.as_deref().is_some_and(|recipient| !recipient.starts_with("age1")) {
+        return Err("a recipient begins with age1; the other half stays with the custodian".to_owned());
+    }
+    Ok(NewCustodian { name: name.to_owned(), recipient })
+}
+
+/// Files for encrypted shares, made before the vault makes the shares.
+struct ShareFiles(Vec<(String, PathBuf, std::fs::File)>);
+
+impl ShareFiles {
+    fn open(directory: &Path, custodians: &[NewCustodian], json: bool) -> Result<Self, Failure> {
+        let mut files = Self(Vec::new());
+        if json {
+            return Ok(files);
+        }
+        for NewCustodian { name, .. } in custodians.iter().filter(|custodian| custodian.recipient.is_some()) {
+            let path = directory.join(format!("{name}.age"));
+            match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
+                Ok(file) => files.0.push((name.clone(), path, file)),
+                Err(error) => {
+                    let failure = Failure::file(&path, &error);
+                    files.remove()?;
+                    return Err(failure);
+                }
+            }
+        }
+        Ok(files)
+    }
+
+    fn write(self, shares: &[IssuedShare]) -> Result<(), Failure> {
+        for (name, path, mut file) in self.0 {
+            let share = shares.iter().find(|share| share.custodian == name);
+            let Some(Delivery::Age(text)) = share.map(|share| &share.delivery) else {
+                return Err(Failure::refused("malformed", format!("no encrypted share came for {name}")));
+            };
+            let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
+            written.map_err(|error| Failure::file(&path, &error))?;
+        }
+        Ok(())
+    }
+
+    fn remove(self) -> Result<(), Failure> {
+        for (_, path, _) in self.0 {
+            std::fs::remove_file(&path).map_err(|error| Failure::file(&path, &error))?;
+        }
+        Ok(())
     }
 }
 
 impl Unseal {
-    /// Gives shares until the vault is unsealed or there are no more.
+    /// Gives one share, or opens a development seal.
     pub(crate) fn run(&self, settings: &Settings) -> Result<Verdict, Failure> {
         let administrator = settings.administrator()?;
-        let status = block_on(self.give_shares(&administrator, settings))?;
+        let status = block_on(self.give_share(&administrator))?;
         settings.console().answer(&status, describe)?;
         Ok(Verdict::Fine)
     }
 
-    async fn give_shares(
-        &self,
-        administrator: &Administrator,
-        settings: &Settings,
-    ) -> Result<SealStatus, Failure> {
-        let mut status = administrator.seal_status().await?;
-        match (status.state, status.seal) {
+    async fn give_share(&self, administrator: &Administrator) -> Result<SealStatus, Failure> {
+        let status = administrator.seal_status().await?;
+        let share = match (status.state, status.seal) {
             (SealState::Unsealed, _) => return Ok(status),
             (SealState::Uninitialized, _) => {
                 return Err(Failure::refused("not-initialized", "the vault has no keys yet")
                     .next("run `cordon init`"));
             }
-            (SealState::Sealed, Some(SealKind::DevFile)) => {
-                return Ok(administrator.unseal(&UnsealRequest { share: None }).await?);
-            }
-            (SealState::Sealed, _) => {}
+            (SealState::Sealed, Some(SealKind::DevFile)) => None,
+            (SealState::Sealed, _) => Some(self.source.read(&prompt(&status))?),
+        };
+        Ok(administrator.unseal(&UnsealRequest { share, acknowledge: self.acknowledge }).await?)
+    }
+}
+
+fn prompt(status: &SealStatus) -> String {
+    match status.threshold {
+        Some(threshold) => {
+            format!("Share {} of {threshold} (not shown): ", status.progress.saturating_add(1))
         }
-        let mut shares = Shares::of_stdin(self.all);
-        let mut given = 0_u32;
-        while status.state != SealState::Unsealed {
-            let Some(share) = shares.next(&status)? else { break };
-            status = administrator.unseal(&UnsealRequest { share: Some(share) }).await?;
-            given = given.saturating_add(1);
-            if self.all && !settings.console().json() && status.state != SealState::Unsealed {
-                settings.console().note(&describe(&status));
-            }
-        }
-        if given == 0 {
-            return Err(
-                Failure::usage("no share was given").next("type it, or pipe it in, one share per line")
-            );
-        }
-        Ok(status)
+        None => "Share (not shown): ".to_owned(),
     }
 }
 
@@ -150,59 +248,6 @@ impl Seal {
     }
 }
 
-/// Where shares come from.
-enum Shares {
-    /// A custodian at a terminal; `more` while another may be asked for.
-    Terminal { all: bool, more: bool },
-    /// Lines of a pipe or file.
-    Lines,
-}
-
-impl Shares {
-    fn of_stdin(all: bool) -> Self {
-        if io::stdin().is_terminal() { Self::Terminal { all, more: true } } else { Self::Lines }
-    }
-
-    fn next(&mut self, status: &SealStatus) -> Result<Option<ShareText>, Failure> {
-        match self {
-            Self::Terminal { more: false, .. } => Ok(None),
-            Self::Terminal { all, more } => {
-                *more = *all;
-                let nth = status.progress.saturating_add(1);
-                let prompt = match status.threshold {
-                    Some(threshold) => format!("Share {nth} of {threshold} (not shown): "),
-                    None => "Share (not shown): ".to_owned(),
-                };
-                let text = Zeroizing::new(rpassword::prompt_password(prompt)?);
-                Ok(share(&text))
-            }
-            Self::Lines => next_line(&mut io::stdin().lock()),
-        }
-    }
-}
-
-/// The next share of a stream: blank lines are skipped.
-fn next_line(from: &mut impl BufRead) -> Result<Option<ShareText>, Failure> {
-    loop {
-        let mut line = Zeroizing::new(String::with_capacity(LONGEST_SHARE_LINE));
-        let read = io::Read::take(&mut *from, LONGEST_SHARE_LINE as u64).read_line(&mut line)?;
-        if read == 0 {
-            return Ok(None);
-        }
-        if read == LONGEST_SHARE_LINE && !line.ends_with('\n') {
-            return Err(Failure::usage("a line is too long to be a share"));
-        }
-        if let Some(share) = share(&line) {
-            return Ok(Some(share));
-        }
-    }
-}
-
-fn share(text: &str) -> Option<ShareText> {
-    let text = text.trim();
-    (!text.is_empty()).then(|| ShareText::new(Zeroizing::new(text.to_owned())))
-}
-
 /// What `init` tells a human.
 fn announcement(response: &InitResponse) -> String {
     if response.shares.is_empty() {
@@ -210,18 +255,35 @@ fn announcement(response: &InitResponse) -> String {
     }
     // Built in one allocation: a growing string would leave pieces of shares behind in freed memory.
     let mut out =
-        String::with_capacity(response.shares.len().saturating_mul(LONGEST_SHARE_LINE).saturating_add(1024));
-    out.push_str("The vault is initialised. These shares are shown this once and kept nowhere.\n\n");
-    for (index, share) in response.shares.iter().enumerate() {
-        out.push_str(&format!("  {:>3}  ", index.saturating_add(1)));
-        out.push_str(share.expose());
-        out.push('\n');
+        String::with_capacity(response.shares.len().saturating_mul(LONGEST_ROW).saturating_add(1024));
+    out.push_str("The vault is initialised.\n\n");
+    let mut shown = false;
+    for share in &response.shares {
+        match &share.delivery {
+            Delivery::Age(_) => {
+                out.push_str(&format!(
+                    "  {:>2}  {}: written to {}.age\n",
+                    share.number, share.custodian, share.custodian
+                ));
+            }
+            Delivery::Text(text) => {
+                shown = true;
+                out.push_str(&format!("  {:>2}  {}:\n      ", share.number, share.custodian));
+                out.push_str(text.expose());
+                out.push('\n');
+            }
+        }
+    }
+    if shown {
+        out.push_str(
+            "\nWARNING: shares in clear are shown this once and kept nowhere. Hand each to its custodian and to\n\
+             nobody else, then clear this screen and its scrollback.\n",
+        );
     }
     let threshold = response.status.threshold.unwrap_or_default();
     out.push_str(&format!(
-        "\nWARNING: hand each share to a different custodian, then clear this screen and its scrollback.\n\
-         Any {threshold} of the {} together open the vault; with fewer it is lost, cards and all.\n\
-         Next: each custodian runs `cordon unseal`.\n",
+        "\nAny {threshold} of the {} together open the vault; with fewer it is lost, cards and all.\n\
+         Next: each custodian runs `cordon unseal --acknowledge`, with their own certificate.\n",
         response.shares.len()
     ));
     out
@@ -246,14 +308,16 @@ pub(crate) fn describe(status: &SealStatus) -> String {
     }
 }
 
-/// Bytes in one line of a share stream; shares are far shorter.
-const LONGEST_SHARE_LINE: usize = 1024;
+/// Bytes of one share in the announcement, at most.
+const LONGEST_ROW: usize = 512;
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::exit::Exit;
     use cordon_card::Environment;
+    use cordon_wire::ShareText;
+    use zeroize::Zeroizing;
 
     fn status(state: SealState, progress: u8) -> SealStatus {
         SealStatus {
@@ -266,34 +330,58 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_threshold_above_the_shares_is_refused_before_the_vault_is_asked() {
-        let init = Init { shares: 3, threshold: 4, dev: false };
-        assert_eq!(init.request().unwrap_err().exit(), Exit::Usage);
+    fn set(custodians: &[&str], threshold: u8) -> CustodianSet {
+        let custodian = custodians.iter().map(|text| custodian(text).unwrap()).collect();
+        CustodianSet { custodian, threshold }
     }
 
     #[test]
-    fn piped_shares_are_one_per_line_and_blank_lines_do_not_count() {
-        let mut input = io::Cursor::new("\n  share-one  \r\n\nshare-two");
-        assert_eq!(next_line(&mut input).unwrap().unwrap().expose(), "share-one");
-        assert_eq!(next_line(&mut input).unwrap().unwrap().expose(), "share-two");
-        assert!(next_line(&mut input).unwrap().is_none());
+    fn a_threshold_above_the_custodians_is_refused_before_the_vault_is_asked() {
+        let init =
+            |threshold| Init { set: set(&["a", "b", "c"], threshold), shares_dir: ".".into(), dev: false };
+        assert_eq!(init(4).request().unwrap_err().exit(), Exit::Usage);
+        assert_eq!(init(3).request().unwrap().custodians.len(), 3);
     }
 
     #[test]
-    fn an_endless_line_is_refused_without_being_read_whole() {
-        let mut input = io::BufReader::new(io::repeat(b'a'));
-        assert!(next_line(&mut input).is_err());
+    fn a_custodian_is_a_name_and_perhaps_a_recipient() {
+        let named = custodian("alice=age1xyz").unwrap();
+        assert_eq!((named.name.as_str(), named.recipient.as_deref()), ("alice", Some("age1xyz")));
+        assert_eq!(custodian("bob").unwrap().recipient, None);
+        for wrong in ["", "=age1x", "a b", "../a", "a/b", "a=AGE-SECRET-KEY-1X", "a="] {
+            assert!(custodian(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]
-    fn the_announcement_numbers_the_shares_and_warns() {
-        let shares = ["one", "two"].map(|text| ShareText::new(Zeroizing::new(text.to_owned())));
-        let text =
-            announcement(&InitResponse { shares: shares.into(), status: status(SealState::Sealed, 0) });
-        assert!(text.contains("    1  one\n    2  two\n"), "{text}");
-        assert!(text.contains("different custodian"), "{text}");
-        assert!(text.lines().all(|line| line.len() <= layout::WIDTH), "{text}");
+    fn files_of_shares_are_private_and_never_replace_one() {
+        use std::os::unix::fs::PermissionsExt;
+        let scratch = tempfile::tempdir().unwrap();
+        let two = [custodian("a=age1x").unwrap(), custodian("b=age1y").unwrap()];
+        let files = ShareFiles::open(scratch.path(), &two, false).unwrap();
+        let mode = std::fs::metadata(scratch.path().join("a.age")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert!(ShareFiles::open(scratch.path(), &two, false).is_err());
+        files.remove().unwrap();
+        std::fs::write(scratch.path().join("b.age"), "another").unwrap();
+        assert!(ShareFiles::open(scratch.path(), &two, false).is_err());
+        assert!(!scratch.path().join("a.age").exists(), "nothing half done stays");
+        assert!(ShareFiles::open(scratch.path(), &two, true).unwrap().0.is_empty());
+    }
+
+    #[test]
+    fn the_announcement_names_the_custodians_and_warns() {
+        let text = |number: u8, custodian: &str, text: &str| IssuedShare {
+            number,
+            custodian: custodian.into(),
+            delivery: Delivery::Text(ShareText::new(Zeroizing::new(text.to_owned()))),
+        };
+        let age = IssuedShare { number: 3, custodian: "carol".into(), delivery: Delivery::Age("x".into()) };
+        let shares = vec![text(1, "alice", "one"), text(2, "bob", "two"), age];
+        let said = announcement(&InitResponse { shares, status: status(SealState::Sealed, 0) });
+        assert!(said.contains("   1  alice:\n      one\n"), "{said}");
+        assert!(said.contains("carol: written to carol.age") && said.contains("WARNING"), "{said}");
+        assert!(said.lines().all(|line| line.len() <= layout::WIDTH), "{said}");
     }
 
     #[test]

@@ -194,9 +194,12 @@ const fn advice(code: ProblemCode) -> Option<&'static str> {
             "`cordon policy explain` shows which statement decides; administration needs role = \"operator\"",
         ),
         ProblemCode::UnknownCollection => Some("`cordon collection list` shows the collections"),
-        ProblemCode::BadShare => {
-            Some("check for a mistyped or outdated share; shares given before still count")
-        }
+        ProblemCode::BadShare => Some(
+            "each custodian gives the present share, with the custodian's own certificate; shares given before still count",
+        ),
+        ProblemCode::NotAcknowledged => Some(
+            "read the duties in docs/ceremonies.md, then add --acknowledge or run `cordon custodians ack`",
+        ),
         ProblemCode::AuditUnavailable => {
             Some("look at the vault's log: its audit directory can't be written")
         }

@@ -4,6 +4,7 @@
 
 use crate::collection;
 use crate::configuration::{Settings, block_on};
+use crate::custody::{CustodianSet, rekey};
 use crate::exit::{Failure, Verdict};
 use crate::layout;
 use clap::{Args, Subcommand, ValueEnum};
@@ -49,15 +50,32 @@ pub(crate) struct List {}
 Examples:
   cordon keys rotate data --collection cards    a new data key for one collection
   cordon keys rotate index --collection cards   a new index key; two are in use until the older is destroyed
-  cordon keys rotate kek                        a new key-encryption key")]
+  cordon keys rotate kek                        a new key-encryption key
+  cordon keys rotate root --threshold 2 --custodian alice=age1... --custodian bob=age1...
+                                                a new root key and new shares; goes on with `cordon rekey`")]
 pub(crate) struct Rotate {
     /// Which key
     #[arg(value_enum)]
-    purpose: Purpose,
+    purpose: Rotated,
     /// The collection of a data or index key
     #[arg(long, value_name = "NAME", value_parser = collection::name,
           required_if_eq_any([("purpose", "data"), ("purpose", "index")]))]
     collection: Option<CollectionName>,
+    #[command(flatten)]
+    set: CustodianSet,
+}
+
+/// What can be rotated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Rotated {
+    /// The key that seals the records of a collection
+    Data,
+    /// The key that fingerprints the cards of a collection
+    Index,
+    /// The key that wraps the other keys
+    Kek,
+    /// The key that custodians hold shares of
+    Root,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -78,6 +96,9 @@ impl Keys {
             Self::List(List {}) => {
                 let list = block_on(async { Ok(administrator.keys().await?) })?;
                 settings.console().answer(&list, |list| describe(list, Timestamp::now()))?;
+            }
+            Self::Rotate(rotate) if rotate.purpose == Rotated::Root => {
+                return rekey::start(settings, &administrator, &rotate.set, true);
             }
             Self::Rotate(rotate) => {
                 let request = rotate.request()?;
@@ -118,12 +139,18 @@ impl From<Purpose> for KeyPurpose {
 
 impl Rotate {
     fn request(&self) -> Result<RotateRequest, Failure> {
-        if self.purpose == Purpose::Kek && self.collection.is_some() {
+        let purpose = match self.purpose {
+            Rotated::Data => KeyPurpose::Data,
+            Rotated::Index => KeyPurpose::Index,
+            Rotated::Kek => KeyPurpose::Kek,
+            Rotated::Root => return Err(Failure::usage("the root key is rotated by its custodians")),
+        };
+        if purpose == KeyPurpose::Kek && self.collection.is_some() {
             return Err(Failure::usage(
                 "the key-encryption key belongs to no collection: leave --collection out",
             ));
         }
-        Ok(RotateRequest { purpose: self.purpose.into(), collection: self.collection.clone() })
+        Ok(RotateRequest { purpose, collection: self.collection.clone() })
     }
 }
 
@@ -228,8 +255,9 @@ pub(crate) mod tests {
     #[test]
     fn a_key_encryption_key_has_no_collection() {
         let collection = Some(CollectionName::parse("cards").unwrap());
-        assert!(Rotate { purpose: Purpose::Kek, collection }.request().is_err());
-        assert!(Rotate { purpose: Purpose::Kek, collection: None }.request().is_ok());
+        let rotate = |collection| Rotate { purpose: Rotated::Kek, collection, set: CustodianSet::default() };
+        assert!(rotate(collection).request().is_err());
+        assert!(rotate(None).request().is_ok());
     }
 
     #[test]

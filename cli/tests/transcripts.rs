@@ -28,7 +28,7 @@ mod transcripts {
         String::from_utf8(output.stderr.clone()).unwrap()
     }
 
-    const COMMANDS: [&[&str]; 32] = [
+    const COMMANDS: [&[&str]; 41] = [
         &["dev"],
         &["init"],
         &["unseal"],
@@ -40,6 +40,15 @@ mod transcripts {
         &["keys", "list"],
         &["keys", "rotate"],
         &["keys", "destroy"],
+        &["rekey"],
+        &["rekey", "status"],
+        &["rekey", "begin"],
+        &["rekey", "give"],
+        &["rekey", "fetch"],
+        &["rekey", "abort"],
+        &["custodians"],
+        &["custodians", "list"],
+        &["custodians", "ack"],
         &["approvals"],
         &["approvals", "approve"],
         &["approvals", "reject"],
@@ -73,6 +82,8 @@ mod transcripts {
             "init",
             "unseal",
             "seal",
+            "custodians",
+            "rekey",
             "approvals",
             "status",
             "collection",
@@ -163,7 +174,8 @@ mod transcripts {
 
     #[test]
     fn shares_are_not_printed_into_a_pipe_by_accident() {
-        let output = here(&["init"]);
+        let custodians = ["--custodian", "a", "--custodian", "b", "--threshold", "2"];
+        let output = here(&[&["init"][..], &custodians].concat());
         assert_eq!(output.status.code(), Some(2));
         assert!(stderr(&output).contains("not a terminal"));
     }

@@ -10,7 +10,8 @@ use bytes::Bytes;
 use cordon_card::CollectionName;
 use cordon_client::{Administrator, Endpoint, Revealer, Tokenizer};
 use cordon_wire::{
-    CreateCollection, InitRequest, Operation, SealKind, SealState, ShareText, TokenProfile, UnsealRequest,
+    CreateCollection, Delivery, InitRequest, NewCustodian, Operation, SealKind, SealState, ShareText,
+    TokenProfile, UnsealRequest,
 };
 use http::Request;
 use http_body_util::Full;
@@ -80,7 +81,7 @@ pub struct Stack {
     /// The authority that every part trusts.
     pub authority: Authority,
     /// Shares of a Shamir seal, to unseal again after a restart.
-    shares: Vec<ShareText>,
+    shares: Vec<(String, ShareText)>,
     dir: TempDir,
     options: Options,
 }
@@ -101,6 +102,15 @@ const SERVICES: [&str; 13] = [
     "custodian-4",
     "custodian-5",
 ];
+
+/// Custodians of the bundle.
+pub const CUSTODIANS: [&str; 5] = ["custodian-1", "custodian-2", "custodian-3", "custodian-4", "custodian-5"];
+
+/// All custodians, for shares in clear.
+#[must_use]
+pub fn custodians() -> Vec<NewCustodian> {
+    CUSTODIANS.iter().map(|name| NewCustodian { name: (*name).to_owned(), recipient: None }).collect()
+}
 
 /// The one collection that the stack makes.
 ///
@@ -151,9 +161,21 @@ impl Stack {
     }
 
     async fn initialise(&mut self) -> Result<()> {
-        let request = InitRequest { seal: self.options.seal, shares: 5, threshold: 3 };
-        self.shares = self.administrator()?.init(&request).await?.shares;
+        let custodians = match self.options.seal {
+            SealKind::Shamir => custodians(),
+            SealKind::DevFile => Vec::new(),
+        };
+        let request = InitRequest { seal: self.options.seal, custodians, threshold: 3 };
+        for share in self.administrator()?.init(&request).await?.shares {
+            match share.delivery {
+                Delivery::Text(text) => self.shares.push((share.custodian, text)),
+                Delivery::Age(_) => bail!("nobody asked for an encrypted share"),
+            }
+        }
         self.unseal().await?;
+        for custodian in CUSTODIANS {
+            self.administrator_as(custodian)?.acknowledge().await?;
+        }
         let collection =
             CreateCollection { name: cards()?, profile: TokenProfile::default(), expected_cards: 1_000_000 };
         self.administrator()?.create_collection(&collection).await?;
@@ -165,15 +187,18 @@ impl Stack {
     /// # Errors
     /// The vault is still sealed afterwards.
     pub async fn unseal(&self) -> Result<()> {
-        let administrator = self.administrator()?;
-        let mut state = administrator.seal_status().await?.state;
+        let mut state = self.administrator()?.seal_status().await?.state;
         let mut shares = self.shares.iter();
         while state != SealState::Unsealed {
-            let share = shares.next().map(|share| ShareText::new(Zeroizing::new(share.expose().to_owned())));
-            if share.is_none() && self.options.seal == SealKind::Shamir {
-                bail!("all shares given and still sealed");
-            }
-            state = administrator.unseal(&UnsealRequest { share }).await?.state;
+            let (custodian, share) = match (shares.next(), self.options.seal) {
+                (Some((custodian, share)), _) => {
+                    (custodian.as_str(), Some(ShareText::new(Zeroizing::new(share.expose().to_owned()))))
+                }
+                (None, SealKind::DevFile) => ("operator", None),
+                (None, SealKind::Shamir) => bail!("all shares given and still sealed"),
+            };
+            let request = UnsealRequest { share, acknowledge: true };
+            state = self.administrator_as(custodian)?.unseal(&request).await?.state;
         }
         Ok(())
     }

@@ -74,6 +74,12 @@ fn gateway_and_cli_link_no_key_seal_or_store_code() {
 }
 
 #[test]
+fn the_gateway_can_not_open_a_share() {
+    let why = "shares go from the vault to custodians, who open them with the CLI";
+    assert_free_of(&metadata(), "cordon-gateway", &["age"], why);
+}
+
+#[test]
 fn the_rule_would_notice_the_vault() {
     let linked = closure(&metadata(), "cordon-vault");
     for name in ["fjall", "aes-gcm", "aes", "vsss-rs"] {

@@ -65,22 +65,48 @@ impl Cli<'_> {
     }
 }
 
+/// Three custodians, one of them with an age recipient; two of them unseal, the third acknowledges afterwards.
+async fn initialise_and_unseal(cli: &Cli<'_>) -> Result<()> {
+    let identity = age::x25519::Identity::generate();
+    let third = format!("custodian-3={}", identity.to_public());
+    let init = ["init", "--threshold", "2", "--custodian", "custodian-1", "--custodian", "custodian-2"];
+    let made = cli.json(&[&init[..], &["--custodian", &third]].concat(), "").await?;
+    let made = made.get("shares").and_then(|shares| shares.as_array()).context("shares")?;
+    assert_eq!(made.len(), 3);
+    let of = |number: usize, form: &str| {
+        let issued = made.get(number).and_then(|issued| issued.get(form));
+        issued.and_then(|text| text.as_str()).with_context(|| format!("share {number} as {form}"))
+    };
+    let share = of(0, "text")?;
+    let (encrypted, key) = (cli.0.dir().join("custodian-3.age"), cli.0.dir().join("key.txt"));
+    std::fs::write(&encrypted, of(2, "age")?)?;
+    std::fs::write(&key, age::secrecy::ExposeSecret::expose_secret(&identity.to_string()))?;
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600))?;
+    for custodian in ["custodian-1", "custodian-2", "custodian-3"] {
+        cli.configure_as(custodian, &format!("{custodian}.toml"))?;
+    }
+    let sealed = cli.run(&["status"], "").await?;
+    assert_eq!(sealed.status.code(), Some(1), "a sealed vault is no success");
+    let silent = cli.run_with("custodian-1.toml", &["unseal"], &format!("{share}\n")).await?;
+    assert_eq!(silent.status.code(), Some(1), "not acknowledged");
+    assert!(String::from_utf8_lossy(&silent.stdout).contains("not-acknowledged"));
+    cli.json_with("custodian-1.toml", &["unseal", "--acknowledge"], &format!("{share}\n")).await?;
+    let (encrypted, key) = (encrypted.to_string_lossy(), key.to_string_lossy());
+    let give = ["unseal", "--acknowledge", "--share-file", &*encrypted, "--identity", &*key];
+    let status = cli.json_with("custodian-3.toml", &give, "").await?;
+    assert!(status.to_string().contains("unsealed"), "{status}");
+    cli.json_with("custodian-2.toml", &["custodians", "ack"], "").await?;
+    let listed = cli.json(&["custodians"], "").await?.to_string();
+    assert_eq!(listed.matches("acknowledged_at").count(), 3, "{listed}");
+    Ok(())
+}
+
 #[tokio::test]
 async fn an_operator_initialises_unseals_rotates_and_verifies() -> Result<()> {
     let mut stack = Stack::bare(Options { gateway: false, ..Options::default() }).await?;
-    let made = {
-        let cli = Cli(&stack);
-        cli.configure()?;
-        cli.json(&["init", "--shares", "3", "--threshold", "2"], "").await?
-    };
-    let shares: Vec<&str> =
-        made["shares"].as_array().context("shares")?.iter().filter_map(|share| share.as_str()).collect();
-    assert_eq!(shares.len(), 3);
     let cli = Cli(&stack);
-    let sealed = cli.run(&["status"], "").await?;
-    assert_eq!(sealed.status.code(), Some(1), "a sealed vault is no success");
-    let status = cli.json(&["unseal"], &format!("{}\n{}\n", shares[2], shares[0])).await?;
-    assert!(status.to_string().contains("unsealed"), "{status}");
+    cli.configure()?;
+    initialise_and_unseal(&cli).await?;
     cli.json(&["collection", "create", "cards"], "").await?;
     assert!(cli.json(&["collection", "list"], "").await?.to_string().contains("cards"));
     let rotated = cli.json(&["keys", "rotate", "data", "--collection", "cards"], "").await?;
@@ -102,7 +128,6 @@ async fn an_operator_initialises_unseals_rotates_and_verifies() -> Result<()> {
     assert_eq!(refused.status.code(), Some(1), "the operator is no custodian");
     for custodian in ["custodian-1", "custodian-2"] {
         let config = format!("{custodian}.toml");
-        cli.configure_as(custodian, &config)?;
         cli.json_with(&config, &["approvals", "approve", id], "").await?;
     }
     assert!(cli.json(&["approvals"], "").await?.to_string().contains(r#""state":"approved""#));

@@ -75,7 +75,11 @@ async fn a_deleted_card_is_gone_and_comes_back_as_another() -> Result<()> {
 async fn with_profile(profile: TokenProfile) -> Result<Stack> {
     let stack = Stack::bare(Options { gateway: false, ..Options::default() }).await?;
     let administrator = stack.administrator()?;
-    let request = cordon_wire::InitRequest { seal: cordon_wire::SealKind::DevFile, shares: 5, threshold: 3 };
+    let request = cordon_wire::InitRequest {
+        seal: cordon_wire::SealKind::DevFile,
+        custodians: Vec::new(),
+        threshold: 3,
+    };
     administrator.init(&request).await?;
     stack.unseal().await?;
     let create = CreateCollection { name: stack::cards()?, profile, expected_cards: 1_000 };

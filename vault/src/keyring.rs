@@ -45,6 +45,7 @@ pub struct Unlocked {
 struct Authority {
     mac: PreparedMac,
     approvals: PreparedMac,
+    seal: PreparedMac,
     wrapper: XaesKey,
 }
 
@@ -92,6 +93,7 @@ impl Unlocked {
             as_of: now,
             keys: Vec::new(),
             closed: BTreeMap::new(),
+            seal_generation: 1,
         };
         let slot = Slot { purpose: Purpose::Kek, collection: None, version: 1, wrapped_by: None };
         change::add_key(&mut document, slot, &Kek::generate()?, &authority.wrapper, now)?;
@@ -230,6 +232,17 @@ impl Unlocked {
         &self.authority.approvals
     }
 
+    /// What authenticates the seal document.
+    pub(crate) fn seal_mac(&self) -> &PreparedMac {
+        &self.authority.seal
+    }
+
+    /// The ceremony whose shares unseal.
+    #[must_use]
+    pub fn seal_generation(&self) -> u32 {
+        self.document.seal_generation
+    }
+
     /// Whether a request for approval was used or rejected. Known until its time is over, and not longer.
     #[must_use]
     pub fn is_closed(&self, approval: &KeyId) -> bool {
@@ -365,6 +378,7 @@ impl Authority {
         Ok(Authority {
             mac: PreparedMac::new(&document),
             approvals: PreparedMac::new(&approvals),
+            seal: crate::seal::mac_of(root).map_err(|_error| KeyError::Derivation)?,
             wrapper: wrap::wrapper_of(root, ROOT_WRAP_LABEL)?,
         })
     }

@@ -308,12 +308,12 @@ fn audit_refusal(audit: Log) -> impl Fn(SocketAddr, Refused) + Send + Sync + 'st
     }
 }
 
-/// Wipes security codes whose time is over, also while nobody asks for one.
+/// Wipes security codes and shares whose time is over, also while nobody asks for one.
 fn start_sweeper<S: Store>(vault: Arc<Vault<S>>, drain: Drain) -> std::thread::JoinHandle<()> {
     std::thread::spawn(move || {
         while !drain.is_triggered() {
             std::thread::sleep(SWEEP);
-            vault.sweep_holds();
+            vault.sweep();
         }
     })
 }

@@ -7,23 +7,56 @@
 
 use std::path::Path;
 
+use cordon_audit::Name;
 use cordon_card::Environment;
 use cordon_wire::SealKind;
+use jiff::Timestamp;
 use thiserror::Error;
 
 pub use document::SealDocument;
-pub use progress::{Submitted, UnsealProgress};
+pub use progress::{Given, Submitted, UnsealProgress};
+pub use register::{Holder, Register, Wanted};
 pub use share::{ShareError, ShareText};
 
 use crate::keys::{KeyError, RootKey};
 
+mod deliver;
 mod document;
 mod file;
 mod progress;
+mod register;
 mod shamir;
 mod share;
 
-/// How the root key is to be sealed.
+/// How the root key is to be sealed, and to whom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Sealing {
+    /// Shared among these custodians: any `threshold` of them bring it back.
+    Shamir {
+        /// Shares needed.
+        threshold: u8,
+        /// One share each.
+        holders: Vec<Holder>,
+    },
+    /// In a file in the clear, for development.
+    DevFile,
+}
+
+impl Sealing {
+    /// The same without the names.
+    #[must_use]
+    pub fn config(&self) -> SealConfig {
+        match self {
+            Sealing::Shamir { threshold, holders } => SealConfig::Shamir {
+                threshold: *threshold,
+                shares: u8::try_from(holders.len()).unwrap_or(u8::MAX),
+            },
+            Sealing::DevFile => SealConfig::DevFile,
+        }
+    }
+}
+
+/// How the root key is sealed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SealConfig {
     /// Shared among custodians: any `threshold` of `shares` bring it back.
@@ -48,7 +81,7 @@ impl SealConfig {
     }
 
     /// Checks the limits, and that a live environment has no key file.
-    fn check(self, environment: Environment) -> Result<(), SealError> {
+    pub(crate) fn check(self, environment: Environment) -> Result<(), SealError> {
         match self {
             SealConfig::Shamir { threshold, shares } => {
                 if threshold < MIN_THRESHOLD || threshold > shares || shares > MAX_SHARES {
@@ -59,13 +92,6 @@ impl SealConfig {
             SealConfig::DevFile if environment == Environment::Live => Err(SealError::DevelopmentInLive),
             SealConfig::DevFile => Ok(()),
         }
-    }
-}
-
-impl Default for SealConfig {
-    /// Three of five custodians.
-    fn default() -> SealConfig {
-        SealConfig::Shamir { threshold: 3, shares: 5 }
     }
 }
 
@@ -87,14 +113,15 @@ pub struct Initialised {
 /// [`SealError::Limits`] or [`SealError::DevelopmentInLive`] for a seal that may not be; [`SealError::File`]
 /// if the key file cannot be made; [`SealError::Key`] without randomness.
 pub fn initialise(
-    config: SealConfig,
+    sealing: &Sealing,
     environment: Environment,
     dev_file: &Path,
+    now: Timestamp,
 ) -> Result<Initialised, SealError> {
-    config.check(environment)?;
+    sealing.config().check(environment)?;
     let root = RootKey::generate()?;
-    let (document, shares) = seal_root(&root, config, environment)?;
-    if config == SealConfig::DevFile {
+    let (document, shares) = seal_root(&root, sealing, environment, &Register::default(), now)?;
+    if *sealing == Sealing::DevFile {
         file::create(dev_file, environment, &root)?;
     }
     Ok(Initialised { document, root, shares })
@@ -116,22 +143,37 @@ pub fn unseal_from_file(document: &SealDocument, dev_file: &Path) -> Result<Root
     Ok(root)
 }
 
-/// A new ceremony for a root key: a new polynomial, new shares, a new document.
-fn seal_root(
+/// A new ceremony for a root key: a new polynomial, new shares, a new document. `before` is what is remembered of the
+/// custodians so far.
+pub(crate) fn seal_root(
     root: &RootKey,
-    config: SealConfig,
+    sealing: &Sealing,
     environment: Environment,
+    before: &Register,
+    now: Timestamp,
 ) -> Result<(SealDocument, Vec<ShareText>), SealError> {
+    sealing.config().check(environment)?;
     let ceremony = share::Ceremony::draw()?;
-    let shares = match config {
-        SealConfig::Shamir { threshold, shares } => shamir::split(root, threshold, shares)?
-            .into_iter()
-            .map(|(index, secret)| ShareText::new(environment, ceremony, index, secret))
-            .collect(),
-        SealConfig::DevFile => Vec::new(),
+    let shares = match sealing {
+        Sealing::Shamir { threshold, holders } => {
+            let highest = holders.iter().map(|holder| holder.number).max().unwrap_or(0);
+            // Numbers stay with their custodians: those that nobody has now are split off and dropped.
+            shamir::split(root, *threshold, highest)?
+                .into_iter()
+                .filter(|(index, _secret)| holders.iter().any(|holder| holder.number == *index))
+                .map(|(index, secret)| ShareText::new(environment, ceremony, index, secret))
+                .collect()
+        }
+        Sealing::DevFile => Vec::new(),
     };
-    Ok((SealDocument::new(root, config, environment, ceremony, &shares)?, shares))
+    let register = before.succeeded_by(sealing, now);
+    Ok((SealDocument::new(root, sealing, environment, ceremony, &shares, register)?, shares))
 }
+
+/// Encrypts a share to an age recipient, as an armored file.
+pub(crate) use deliver::encrypt;
+/// What the key that authenticates the seal document is, for a root key.
+pub(crate) use document::mac_of;
 
 /// Why the root key cannot be sealed or unsealed. Names shares by number, never shows one.
 #[derive(Debug, Error)]
@@ -164,12 +206,29 @@ pub enum SealError {
         /// The environment of this vault.
         expected: Environment,
     },
+    /// A custodian named twice. Client's fault.
+    #[error("custodian {0} is named twice")]
+    Custodian(Name),
+    /// Two custodians with one recipient would be one person with two shares. Client's fault.
+    #[error(
+        "the recipient of custodian {0} is no X25519 age recipient, is another custodian's, or is missing"
+    )]
+    Recipient(Name),
+    /// More custodians ever than there are numbers. Client's fault.
+    #[error("no share number is left for custodian {0}; numbers are never given to another share")]
+    Numbers(Name),
+    /// A share given with another certificate. Client's fault, or an attack.
+    #[error("share {0} belongs to custodian {1}, not to who gives it")]
+    NotTheHolder(u8, Name),
+    /// The custodian has not acknowledged. Client's fault.
+    #[error("custodian {0} has not acknowledged the duties yet")]
+    NotAcknowledged(Name),
     /// A share of another ceremony: an old one, or another vault's. Client's fault.
     #[error("share {0} belongs to another ceremony")]
     OtherCeremony(u8),
     /// A share with a secret that was never handed out. Client's fault, or an attack.
-    #[error("share {0} is not the one that was handed out")]
-    WrongShare(u8),
+    #[error("share {0} ({holder}) is not the one that was handed out", holder = .1.as_ref().map_or("nobody's", Name::as_str))]
+    WrongShare(u8, Option<Name>),
     /// A share given before. Client's fault.
     #[error("share {0} was given already")]
     GivenAlready(u8),
@@ -190,6 +249,9 @@ pub enum SealError {
         /// The system's error, if it was one.
         source: Option<std::io::Error>,
     },
+    /// Age refused to encrypt. A bug: the recipient was checked.
+    #[error("the share could not be encrypted to its recipient")]
+    Delivery,
     /// A key could not be made.
     #[error("a key could not be made")]
     Key(#[from] KeyError),
@@ -199,7 +261,7 @@ pub enum SealError {
 pub const DOCUMENT: &str = "seal";
 /// One share alone must not be the key (PCI DSS 3.7.6).
 const MIN_THRESHOLD: u8 = 2;
-const MAX_SHARES: u8 = 16;
+pub(crate) const MAX_SHARES: u8 = 16;
 
 #[cfg(test)]
 mod tests;

@@ -33,6 +33,7 @@ mod cryptoperiod;
 mod detokenize;
 mod export;
 mod key_state;
+mod rekey;
 mod retention;
 mod rewrap;
 mod select;
@@ -55,6 +56,8 @@ pub struct Vault<S> {
     holds: Mutex<Holds>,
     /// One administrative change at a time in this process; across processes the store's compare-and-set decides.
     changing: tokio::sync::Mutex<()>,
+    /// New shares or a new root key, under way.
+    rekey: Mutex<Option<rekey::Session>>,
     /// Runs that move records to newer keys.
     rewraps: tokio::sync::Mutex<rewrap::Book>,
     /// Keyrings that were current once and may still be in use by a request.
@@ -181,6 +184,7 @@ impl<S: Store> Vault<S> {
             collections: RwLock::new(Arc::new(collections)),
             holds: Mutex::new(holds),
             changing: tokio::sync::Mutex::default(),
+            rekey: Mutex::default(),
             rewraps,
             older_views: Mutex::default(),
             epoch: AtomicU64::new(parts.keyring_epoch),
@@ -236,9 +240,11 @@ impl<S: Store> Vault<S> {
         Ok(self.audit.append_refusal(event).await.map(drop)?)
     }
 
-    /// Wipes security codes whose time is over.
-    pub fn sweep_holds(&self) {
+    /// Wipes security codes and shares whose time is over.
+    pub fn sweep(&self) {
         self.holds().sweep(self.clock.monotonic());
+        self.sweep_shares();
+        self.sweep_rekey();
     }
 
     /// The opened keys.

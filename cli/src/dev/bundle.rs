@@ -110,6 +110,9 @@ pub(super) const SERVICES: [&str; 8] = [
 pub(super) const CLIENTS: [(&str, &str); 3] =
     [("cordon.toml", "operator"), ("custodian-1.toml", "custodian-1"), ("custodian-2.toml", "custodian-2")];
 
+/// Who approves on the stack.
+pub(super) const CUSTODIANS: [&str; 2] = ["custodian-1", "custodian-2"];
+
 /// Servers of the stack.
 pub(super) const SERVERS: [&str; 4] =
     ["vault.cordon.test", "gateway.cordon.test", "signup.cordon.test", "processor.cordon.test"];
@@ -153,7 +156,7 @@ fn service(name: &str) -> String {
         "gateway-ingress" => ("cde", "role = \"gateway-ingress\"\ncollections = [\"cards\"]\n"),
         "gateway-egress" => ("cde", "role = \"gateway-egress\"\n"),
         "operator" => ("cde", "role = \"operator\"\ncollections = [\"cards\"]\n"),
-        "custodian-1" | "custodian-2" => ("cde", "role = \"custodian\"\n"),
+        custodian if CUSTODIANS.contains(&custodian) => ("cde", "role = \"custodian\"\n"),
         "monitor" => ("cde", "role = \"monitor\"\n"),
         "signup" => ("signup", "collections = [\"cards\"]\ndestinations = [\"processor\"]\n"),
         _ => ("billing", ""),

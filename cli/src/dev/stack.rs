@@ -231,8 +231,13 @@ fn certificates(pki: &Path) -> Result<(), Failure> {
 /// Initialises and unseals the vault with the development seal, and makes the collection.
 async fn open_vault(pki: &Path, admin: SocketAddr) -> Result<CollectionName, Failure> {
     let administrator = Administrator::new(operator(pki, admin)?);
-    administrator.init(&InitRequest { seal: SealKind::DevFile, shares: 1, threshold: 1 }).await?;
-    administrator.unseal(&UnsealRequest { share: None }).await?;
+    administrator
+        .init(&InitRequest { seal: SealKind::DevFile, custodians: Vec::new(), threshold: 1 })
+        .await?;
+    administrator.unseal(&UnsealRequest { share: None, acknowledge: false }).await?;
+    for custodian in bundle::CUSTODIANS {
+        Administrator::new(client(pki, custodian, admin)?).acknowledge().await?;
+    }
     let name = CollectionName::parse(COLLECTION)
         .map_err(|error| Failure::refused("collection", with_causes(&error)))?;
     let request =
@@ -243,8 +248,12 @@ async fn open_vault(pki: &Path, admin: SocketAddr) -> Result<CollectionName, Fai
 
 /// The vault as the operator reaches it.
 pub(super) fn operator(pki: &Path, address: SocketAddr) -> Result<Endpoint, Failure> {
-    let file = |name: &str| pki.join(name);
-    let (roots, cert, key) = (file(pki::CA_CERTIFICATE), file("operator.pem"), file("operator-key.pem"));
+    client(pki, "operator", address)
+}
+
+fn client(pki: &Path, service: &str, address: SocketAddr) -> Result<Endpoint, Failure> {
+    let (cert, key) = (pki.join(format!("{service}.pem")), pki.join(format!("{service}-key.pem")));
+    let roots = pki.join(pki::CA_CERTIFICATE);
     Ok(Endpoint::from_files(&address.to_string(), "vault.cordon.test", &roots, &cert, &key)?)
 }
 

@@ -57,6 +57,8 @@ pub enum Action {
     Seal,
     /// The custodians' shares were made anew.
     Rekey,
+    /// A custodian acknowledged the duties (3.7.8).
+    CustodianAcknowledge,
     /// Somebody asked custodians to approve an operation.
     ApprovalRequest,
     /// A custodian approved an operation.

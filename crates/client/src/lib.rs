@@ -14,11 +14,12 @@ pub use endpoint::Endpoint;
 use cordon_card::CollectionName;
 use cordon_wire::{
     Approval, ApprovalList, ApprovalRequest, AuditCosigned, AuditPage, AuditStatus, AuditSubmission,
-    Collection, CollectionList, CreateCollection, DeleteRequest, Deleted, DestroyRequest, DestructionRecord,
-    DetokenizeRequest, ExportRequest, InitRequest, InitResponse, InspectRequest, Inspected, Items, KeyList,
-    KeyStateRequest, KeyStateResponse, LookupRequest, LookupResult, Operation, Problem, RetentionReport,
-    RetentionRequest, Revealed, RewrapList, RewrapRequest, RewrapStatus, RotateRequest, RotateResponse,
-    SealStatus, Status, TokenizeRequest, Tokenized, UnsealRequest,
+    Collection, CollectionList, CreateCollection, CustodianList, DeleteRequest, Deleted, DestroyRequest,
+    DestructionRecord, DetokenizeRequest, ExportRequest, InitRequest, InitResponse, InspectRequest,
+    Inspected, Items, KeyList, KeyStateRequest, KeyStateResponse, LookupRequest, LookupResult, Operation,
+    Problem, RekeyList, RekeyRequest, RekeyShare, RekeyStatus, RetentionReport, RetentionRequest, Revealed,
+    RewrapList, RewrapRequest, RewrapStatus, RotateRequest, RotateResponse, SealStatus, Status,
+    TokenizeRequest, Tokenized, UnsealRequest,
 };
 use transport::Transport;
 
@@ -171,6 +172,54 @@ impl Administrator {
     /// [`ClientError`].
     pub async fn seal(&self) -> Result<SealStatus, ClientError> {
         self.0.post("/v1/seal/seal", &serde_json::Map::new()).await
+    }
+
+    /// `GET /v1/custodians`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn custodians(&self) -> Result<CustodianList, ClientError> {
+        self.0.get("/v1/custodians").await
+    }
+
+    /// `POST /v1/custodians/acknowledge`, as a custodian.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn acknowledge(&self) -> Result<CustodianList, ClientError> {
+        self.0.post("/v1/custodians/acknowledge", &serde_json::Map::new()).await
+    }
+
+    /// `GET /v1/seal/rekey`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn rekeys(&self) -> Result<RekeyList, ClientError> {
+        self.0.get("/v1/seal/rekey").await
+    }
+
+    /// `POST /v1/seal/rekey`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn begin_rekey(&self, request: &RekeyRequest) -> Result<RekeyStatus, ClientError> {
+        self.0.post("/v1/seal/rekey", request).await
+    }
+
+    /// `POST /v1/seal/rekey/share`, as a custodian.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn give_rekey_share(&self, request: &RekeyShare) -> Result<RekeyStatus, ClientError> {
+        self.0.post("/v1/seal/rekey/share", request).await
+    }
+
+    /// `POST /v1/seal/rekey/abort`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn abort_rekey(&self) -> Result<RekeyStatus, ClientError> {
+        self.0.post("/v1/seal/rekey/abort", &serde_json::Map::new()).await
     }
 
     /// `GET /v1/status`.

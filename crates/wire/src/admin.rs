@@ -2,7 +2,7 @@
 //! Must never carry key bytes; a share travels only in `InitResponse` and `UnsealRequest`.
 //! Tests: `crates/wire/tests/golden.rs`.
 
-use crate::{AuditStatus, ShareText};
+use crate::{AuditStatus, IssuedShare, NewCustodian, ShareText};
 use cordon_card::{CollectionName, Environment};
 use serde::{Deserialize, Serialize};
 
@@ -12,16 +12,12 @@ use serde::{Deserialize, Serialize};
 pub struct InitRequest {
     /// How the root key is sealed.
     pub seal: SealKind,
-    /// Shares to make (Shamir only).
-    #[serde(default = "default_shares")]
-    pub shares: u8,
+    /// Who holds the shares, one each (Shamir only).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub custodians: Vec<NewCustodian>,
     /// Shares needed to unseal (Shamir only).
     #[serde(default = "default_threshold")]
     pub threshold: u8,
-}
-
-const fn default_shares() -> u8 {
-    5
 }
 
 const fn default_threshold() -> u8 {
@@ -38,11 +34,11 @@ pub enum SealKind {
     DevFile,
 }
 
-/// Answer to an initialisation. The shares are shown once and kept nowhere.
+/// Answer to an initialisation. Shares in clear are shown once and kept nowhere.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct InitResponse {
     /// One share per custodian; empty for the development seal.
-    pub shares: Vec<ShareText>,
+    pub shares: Vec<IssuedShare>,
     /// The state after it.
     pub status: SealStatus,
 }
@@ -54,6 +50,9 @@ pub struct UnsealRequest {
     /// One custodian's share.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub share: Option<ShareText>,
+    /// The custodian acknowledges the duties (PCI DSS 3.7.8): needed with the first share, remembered then.
+    #[serde(default)]
+    pub acknowledge: bool,
 }
 
 /// Where the vault stands.

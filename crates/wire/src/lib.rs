@@ -8,6 +8,7 @@
 mod admin;
 mod approval;
 mod attest;
+mod custody;
 mod data;
 mod key_state;
 pub mod limits;
@@ -26,6 +27,10 @@ pub use approval::{
     APPROVALS_NEEDED, Approval, ApprovalList, ApprovalRequest, ApprovalState, ExportRequest, Operation,
 };
 pub use attest::{AuditCosigned, AuditSink, AuditStatus, AuditSubmission, CosignedStatus};
+pub use custody::{
+    Custodian, CustodianList, Delivery, IssuedShare, NewCustodian, RekeyList, RekeyRequest, RekeyShare,
+    RekeyState, RekeyStatus,
+};
 pub use data::{
     Card, DeleteRequest, Deleted, DetokenizeItem, DetokenizeRequest, InspectRequest, Inspected, ItemResult,
     Items, LookupItem, LookupRequest, LookupResult, Revealed, TokenizeItem, TokenizeRequest, Tokenized,

@@ -54,6 +54,8 @@ pub enum ProblemCode {
     Sealed,
     /// Two custodians must approve this operation first.
     ApprovalRequired,
+    /// The custodian has not acknowledged the duties.
+    NotAcknowledged,
     /// The share is not one of this vault's current shares.
     BadShare,
     /// The vault cannot be reached; nothing was forwarded.
@@ -138,6 +140,11 @@ impl ProblemCode {
             Self::ApprovalRequired => {
                 ("approval-required", 403, "Two custodians must approve this first: see `cordon approvals`.")
             }
+            Self::NotAcknowledged => (
+                "not-acknowledged",
+                403,
+                "The custodian has not acknowledged the duties: `cordon custodians ack`.",
+            ),
             Self::BadShare => ("bad-share", 422, "This is not a current share of this vault."),
             Self::VaultUnavailable => {
                 ("vault-unavailable", 503, "The vault can't be reached; nothing was forwarded. Try again.")

@@ -4,9 +4,9 @@
 mod golden {
     use cordon_card::{CardId, Cvv, Environment, Expiry, Pan, Token};
     use cordon_wire::{
-        DetokenizeItem, DetokenizeRequest, InitResponse, ItemResult, Items, Problem, ProblemCode, Revealed,
-        SealKind, SealState, SealStatus, ShareText, Submitted, TokenProfile, TokenizeItem, TokenizeRequest,
-        Tokenized,
+        Delivery, DetokenizeItem, DetokenizeRequest, InitResponse, IssuedShare, ItemResult, Items, Problem,
+        ProblemCode, Revealed, SealKind, SealState, SealStatus, ShareText, Submitted, TokenProfile,
+        TokenizeItem, TokenizeRequest, Tokenized,
     };
     use proptest::prelude::*;
     use zeroize::Zeroizing;
@@ -119,7 +119,14 @@ mod golden {
             shares: Some(5),
             progress: 0,
         };
-        let answer = InitResponse { shares: vec![share], status };
+        let answer = InitResponse {
+            shares: vec![IssuedShare {
+                number: 1,
+                custodian: "custodian-1".into(),
+                delivery: Delivery::Text(share),
+            }],
+            status,
+        };
         assert!(!format!("{answer:?}").contains("secret"));
     }
 

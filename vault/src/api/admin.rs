@@ -8,11 +8,11 @@ use crate::vault::Vault;
 use cordon_audit::Action;
 use cordon_daemon::body::Body;
 use cordon_daemon::tls::Peer;
-use cordon_policy::{Administer, Ask, Export, Observe};
+use cordon_policy::{Administer, Approve, Ask, Export, Observe};
 use cordon_wire::limits::{MAX_ADMIN_BODY, MAX_AUDIT_PAGE};
 use cordon_wire::{
     AuditCosigned, CreateCollection, DestroyRequest, ExportRequest, InitRequest, KeyStateRequest,
-    ProblemCode, RetentionRequest, RewrapRequest, RotateRequest, UnsealRequest,
+    ProblemCode, RekeyRequest, RekeyShare, RetentionRequest, RewrapRequest, RotateRequest, UnsealRequest,
 };
 use http::{Method, Request, Response, Uri};
 use hyper::body::Incoming;
@@ -47,6 +47,8 @@ async fn read<S: Store>(call: &Call<'_, S>, uri: &Uri) -> Result<Response<Body>,
     let action = Action::Observe;
     let known = [
         "/v1/seal",
+        "/v1/seal/rekey",
+        "/v1/custodians",
         "/v1/status",
         "/v1/collections",
         "/v1/keys",
@@ -63,6 +65,8 @@ async fn read<S: Store>(call: &Call<'_, S>, uri: &Uri) -> Result<Response<Body>,
     let failed = Refused::of(action);
     Ok(match uri.path() {
         "/v1/seal" => answer(&vault.show_seal(caller, permit).await.map_err(failed)?, caller),
+        "/v1/seal/rekey" => answer(&vault.show_rekey(caller, permit).await.map_err(failed)?, caller),
+        "/v1/custodians" => answer(&vault.list_custodians(caller, permit).await.map_err(failed)?, caller),
         "/v1/status" => answer(&vault.status(caller, permit).await.map_err(failed)?, caller),
         "/v1/collections" => answer(&vault.list_collections(caller, permit).await.map_err(failed)?, caller),
         "/v1/keys" => answer(&vault.list_keys(caller, permit).await.map_err(failed)?, caller),
@@ -92,7 +96,13 @@ async fn change<S: Store>(
     if path == "/v1/export" {
         return export(call, body).await;
     }
+    if path == "/v1/custodians/acknowledge" {
+        let action = Action::CustodianAcknowledge;
+        let permit = call.decide::<Approve>(action, |ask| ask)?;
+        return Ok(answer(&vault.acknowledge(caller, permit).await.map_err(Refused::of(action))?, caller));
+    }
     let action = match path {
+        "/v1/seal/rekey" | "/v1/seal/rekey/share" | "/v1/seal/rekey/abort" => Action::Rekey,
         "/v1/seal/init" => Action::Init,
         "/v1/seal/unseal" => Action::Unseal,
         "/v1/seal/seal" => Action::Seal,
@@ -117,8 +127,17 @@ async fn change<S: Store>(
         }
         "/v1/seal/unseal" => {
             let request: UnsealRequest = read_json(body, MAX_ADMIN_BODY).await.map_err(refused)?;
-            answer(&vault.unseal(caller, permit, request.share).await.map_err(failed)?, caller)
+            answer(&vault.unseal(caller, permit, request).await.map_err(failed)?, caller)
         }
+        "/v1/seal/rekey" => {
+            let request: RekeyRequest = read_json(body, MAX_ADMIN_BODY).await.map_err(refused)?;
+            answer(&vault.begin_rekey(caller, permit, &request).await.map_err(failed)?, caller)
+        }
+        "/v1/seal/rekey/share" => {
+            let request: RekeyShare = read_json(body, MAX_ADMIN_BODY).await.map_err(refused)?;
+            answer(&vault.give_rekey_share(caller, permit, request).await.map_err(failed)?, caller)
+        }
+        "/v1/seal/rekey/abort" => answer(&vault.abort_rekey(caller, permit).await.map_err(failed)?, caller),
         "/v1/seal/seal" => answer(&vault.seal(caller, permit).await.map_err(failed)?, caller),
         "/v1/backup" => stream(vault.backup(caller, permit).await.map_err(failed)?, caller),
         "/v1/collections" => {

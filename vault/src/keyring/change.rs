@@ -9,9 +9,9 @@ use jiff::{SignedDuration, Timestamp};
 use super::budget::{BLOCK, DATA_BUDGET, KEK_BUDGET};
 use super::document::KeyRow;
 use super::wrap::{self, Place};
-use super::{Document, KEK_WRAP_LABEL, KeyState, KeyringError, Purpose, Unfit, Unlocked};
+use super::{Authority, Document, KEK_WRAP_LABEL, KeyState, KeyringError, Origin, Purpose, Unfit, Unlocked};
 use crate::keys::usage::Stored;
-use crate::keys::{DataKey, IndexKey, Kek, Key, KeyId};
+use crate::keys::{DataKey, IndexKey, Kek, Key, KeyId, RootKey};
 use crate::record::xaes::XaesKey;
 use crate::store::CollectionId;
 
@@ -215,6 +215,41 @@ impl Unlocked {
         document.closed.retain(|_approval, until| *until > forgotten);
         document.closed.insert(approval.clone(), until);
         self.succeed(document)
+    }
+
+    /// The successor that knows the shares of an earlier ceremony to be over.
+    ///
+    /// # Errors
+    /// [`KeyringError::Corrupt`] if the epoch is exhausted.
+    pub fn sealed_by(&self, generation: u32, now: Timestamp) -> Result<Unlocked, KeyringError> {
+        let mut document = self.successor(now)?;
+        document.seal_generation = generation;
+        self.succeed(document)
+    }
+
+    /// The successor under a new root key: key-encryption keys wrapped by it, documents authenticated under it. No other
+    /// key and no record is touched.
+    ///
+    /// # Errors
+    /// [`KeyringError::Unwrap`] or [`KeyringError::Commitment`] for a key that does not open; [`KeyringError::Key`].
+    pub fn rotate_root(
+        &self,
+        root: &RootKey,
+        generation: u32,
+        now: Timestamp,
+    ) -> Result<Unlocked, KeyringError> {
+        let authority = Arc::new(Authority::of(root)?);
+        let mut document = self.successor(now)?;
+        document.seal_generation = generation;
+        for row in document.keys.iter_mut().filter(|row| row.purpose == Purpose::Kek && row.wrapped.is_some())
+        {
+            let kek: Kek = wrap::unwrap(row, &self.authority.wrapper, self.environment())?;
+            let (wrapped, commitment) =
+                wrap::wrap(&Place::of(row, self.environment()), &kek, &authority.wrapper)?;
+            row.wrapped = Some(wrapped);
+            row.commitment = commitment;
+        }
+        Unlocked::assemble(document, authority, &self.collections, Origin::Made)
     }
 
     fn rewrap<U: Stored>(

@@ -42,6 +42,9 @@ pub struct Document {
     /// keyring can't be put back.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) closed: BTreeMap<KeyId, Timestamp>,
+    /// The ceremony whose shares unseal: a seal of an earlier one was put back.
+    #[serde(default)]
+    pub(super) seal_generation: u32,
 }
 
 /// One version of one key: its dates, its state, and its bytes wrapped by another key.

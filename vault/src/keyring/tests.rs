@@ -280,6 +280,43 @@ fn rotating_the_kek_wraps_every_key_anew_and_changes_none() {
 }
 
 #[test]
+fn a_new_root_key_wraps_the_keks_anew_and_changes_no_other_key() {
+    let (old, keyring) = two_collections();
+    let keyring = keyring.rotate_kek(now()).unwrap();
+    let new = root();
+    let rotated = keyring.rotate_root(&new, 7, now()).unwrap();
+    assert_eq!((rotated.epoch(), rotated.seal_generation()), (keyring.epoch() + 1, 7));
+    let bytes = rotated.to_bytes().unwrap();
+    assert!(matches!(Unlocked::open(&bytes, &old, Environment::Dev, 0), Err(KeyringError::NotAuthentic)));
+    let opened = Unlocked::open(&bytes, &new, Environment::Dev, rotated.epoch()).unwrap();
+    assert_eq!(print_of(&opened, ONE), print_of(&keyring, ONE));
+    for (one, other) in keyring.document.keys.iter().zip(&opened.document.keys) {
+        assert_eq!(one.id, other.id);
+        assert_eq!(one.wrapped == other.wrapped, one.purpose != Purpose::Kek, "{}", one.id);
+    }
+    // The old root key can not be made to open a key that was wrapped anew.
+    let mut mixed = opened.document.clone();
+    mixed.epoch += 1;
+    let forged = mixed.to_bytes(&keyring.authority.mac).unwrap();
+    assert!(matches!(Unlocked::open(&forged, &old, Environment::Dev, 0), Err(KeyringError::Unwrap(_))));
+}
+
+#[test]
+fn what_is_over_stays_known_for_a_week_and_a_ceremony_for_ever() {
+    let (root, keyring) = two_collections();
+    let id = KeyId::draw("approval").unwrap();
+    let later = |hours: i64| now() + jiff::SignedDuration::from_hours(hours);
+    let closed = keyring.close(&id, later(1), now()).unwrap().sealed_by(3, now()).unwrap();
+    assert!(closed.is_closed(&id) && !keyring.is_closed(&id));
+    let opened = Unlocked::open(&closed.to_bytes().unwrap(), &root, Environment::Dev, 0).unwrap();
+    assert!(opened.is_closed(&id) && opened.seal_generation() == 3);
+    let other = KeyId::draw("approval").unwrap();
+    assert!(opened.close(&other, later(100), later(168)).unwrap().is_closed(&id));
+    let after = opened.close(&other, later(200), later(170)).unwrap();
+    assert!(!after.is_closed(&id) && after.is_closed(&other) && after.seal_generation() == 3);
+}
+
+#[test]
 fn the_listing_has_dates_and_commitments_and_no_bytes() {
     let (_root, keyring) = two_collections();
     let list = keyring.list();

@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 use subtle::ConstantTimeEq;
 
 use super::share::{Ceremony, ShareText};
-use super::{SealConfig, SealError};
+use super::{MAX_SHARES, Register, SealConfig, SealError, Sealing};
 use crate::keys::frame::framed;
 use crate::keys::{Commitment, DocumentKey, KEY_LENGTH, KeyId, PreparedMac, RootKey, fill_random};
 
@@ -33,7 +33,7 @@ struct Envelope {
     mac: String,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Body {
     format: u32,
@@ -41,16 +41,18 @@ struct Body {
     ceremony: Ceremony,
     root: RootRow,
     by: By,
+    /// Who holds and held shares, and who acknowledged. It outlives ceremonies and root keys.
+    register: Register,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RootRow {
     id: KeyId,
     commitment: Commitment,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 enum By {
     Shamir { threshold: u8, shares: Vec<ShareRow> },
@@ -58,7 +60,7 @@ enum By {
 }
 
 /// What tells a right share from a wrong one, for one share.
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ShareRow {
     index: u8,
@@ -69,23 +71,50 @@ struct ShareRow {
 impl SealDocument {
     pub(super) fn new(
         root: &RootKey,
-        config: SealConfig,
+        sealing: &Sealing,
         environment: Environment,
         ceremony: Ceremony,
         shares: &[ShareText],
+        register: Register,
     ) -> Result<SealDocument, SealError> {
         let id = KeyId::draw("root")?;
-        let by = match config {
-            SealConfig::Shamir { threshold, .. } => {
-                By::Shamir { threshold, shares: shares.iter().map(ShareRow::of).collect::<Result<_, _>>()? }
-            }
-            SealConfig::DevFile => By::DevFile {},
+        let by = match sealing {
+            Sealing::Shamir { threshold, .. } => By::Shamir {
+                threshold: *threshold,
+                shares: shares.iter().map(ShareRow::of).collect::<Result<_, _>>()?,
+            },
+            Sealing::DevFile => By::DevFile {},
         };
         let root_row = RootRow { commitment: root.commitment(&id)?, id };
-        let body = Body { format: FORMAT, environment, ceremony, root: root_row, by };
+        let body = Body { format: FORMAT, environment, ceremony, root: root_row, by, register };
+        SealDocument::signed(body, &mac_of(root)?)
+    }
+
+    fn signed(body: Body, mac: &PreparedMac) -> Result<SealDocument, SealError> {
         let seal = serde_json::value::to_raw_value(&body).map_err(|_json| SealError::Malformed)?;
-        let mac = BASE64.encode(&mac_of(root)?.sign(MAC_LABEL, &[seal.get().as_bytes()]));
+        let mac = BASE64.encode(&mac.sign(MAC_LABEL, &[seal.get().as_bytes()]));
         Ok(SealDocument { body, envelope: Envelope { seal, mac } })
+    }
+
+    /// The same seal with another register. `mac` is of its root key ([`mac_of`]).
+    pub(crate) fn with_register(
+        &self,
+        register: Register,
+        mac: &PreparedMac,
+    ) -> Result<SealDocument, SealError> {
+        SealDocument::signed(Body { register, ..self.body.clone() }, mac)
+    }
+
+    /// Who holds and held shares, and who acknowledged.
+    #[must_use]
+    pub fn register(&self) -> &Register {
+        &self.body.register
+    }
+
+    /// Whether another document is of the same ceremony: the same shares unseal it.
+    #[must_use]
+    pub fn same_ceremony(&self, other: &SealDocument) -> bool {
+        self.body.ceremony == other.body.ceremony
     }
 
     /// Reads a stored seal and checks what can be checked without the root key.
@@ -101,9 +130,13 @@ impl SealDocument {
         if body.environment != environment {
             return Err(SealError::WrongEnvironment { found: body.environment, expected: environment });
         }
-        if let By::Shamir { shares, .. } = &body.by
-            && !shares.iter().map(|share| share.index).eq(1..=u8::try_from(shares.len()).unwrap_or(0))
-        {
+        let numbers: Vec<u8> = match &body.by {
+            By::Shamir { shares, .. } => shares.iter().map(|share| share.index).collect(),
+            By::DevFile {} => Vec::new(),
+        };
+        let ascending = numbers.is_sorted_by(|one, next| one < next);
+        let within = numbers.iter().all(|number| (1..=MAX_SHARES).contains(number));
+        if !ascending || !within || !body.register.fits(&numbers) {
             return Err(SealError::Malformed);
         }
         let document = SealDocument { body, envelope };
@@ -196,12 +229,13 @@ fn digest_of(share: &ShareText, salt: &[u8]) -> ring::digest::Digest {
     digest(&SHA256, &framed)
 }
 
-fn mac_of(root: &RootKey) -> Result<PreparedMac, SealError> {
+/// The key that authenticates the seal document.
+pub(crate) fn mac_of(root: &RootKey) -> Result<PreparedMac, SealError> {
     let key: DocumentKey = root.derive(ROOT_SEAL_LABEL, &[])?;
     Ok(PreparedMac::new(&key))
 }
 
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 const MAC_LABEL: &str = "cordon/v1/seal";
 const SHARE_LABEL: &str = "cordon/v1/share";
 const ROOT_SEAL_LABEL: &str = "cordon/v1/root/seal";

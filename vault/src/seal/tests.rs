@@ -1,23 +1,46 @@
 //! Sealing and unsealing: every quorum opens, nothing less does, and a wrong share is named.
 
+use cordon_audit::Name;
 use cordon_card::Environment;
+use jiff::Timestamp;
+use std::time::Duration;
 use zeroize::Zeroizing;
 
 use super::{
-    Initialised, SealConfig, SealDocument, SealError, ShareText, Submitted, UnsealProgress, initialise,
-    seal_root, unseal_from_file,
+    Given, Holder, Initialised, Register, SealDocument, SealError, Sealing, ShareText, Submitted,
+    UnsealProgress, initialise, seal_root, unseal_from_file,
 };
 use crate::keys::RootKey;
 
 const DEV: Environment = Environment::Dev;
+const NOW: Timestamp = Timestamp::UNIX_EPOCH;
+
+fn custodian(number: u8) -> Name {
+    Name::parse(&format!("custodian-{number}")).unwrap()
+}
+
+fn shamir(threshold: u8, shares: u8) -> Sealing {
+    let holder = |number| Holder { number, custodian: custodian(number), recipient: None };
+    Sealing::Shamir { threshold, holders: (1..=shares).map(holder).collect() }
+}
 
 fn sealed(threshold: u8, shares: u8) -> Initialised {
     let directory = tempfile::tempdir().unwrap();
-    initialise(SealConfig::Shamir { threshold, shares }, DEV, &directory.path().join("unused")).unwrap()
+    initialise(&shamir(threshold, shares), DEV, &directory.path().join("unused"), NOW).unwrap()
 }
 
 fn copy(share: &ShareText) -> ShareText {
     ShareText::parse(&share.expose()).unwrap()
+}
+
+/// Gives a share as the custodian it belongs to, who acknowledges with it.
+fn give(
+    progress: &mut UnsealProgress,
+    document: &SealDocument,
+    share: ShareText,
+) -> Result<Submitted, SealError> {
+    let by = custodian(share.index);
+    progress.submit(document, Given { share, by: &by, acknowledges: true, at: Duration::ZERO })
 }
 
 /// Gives shares in an order; the root key if the last one brings it back.
@@ -25,10 +48,10 @@ fn submit_all(document: &SealDocument, shares: &[&ShareText]) -> Option<RootKey>
     let mut progress = UnsealProgress::new(document).unwrap();
     let mut outcome = None;
     for share in shares {
-        outcome = Some(progress.submit(document, copy(share)).unwrap());
+        outcome = Some(give(&mut progress, document, copy(share)).unwrap());
     }
     match outcome? {
-        Submitted::Unsealed(root) => Some(root),
+        Submitted::Unsealed { root, .. } => Some(root),
         Submitted::Waiting { .. } => None,
     }
 }
@@ -64,21 +87,24 @@ fn any_three_of_five_open_in_any_order() {
 fn a_wrong_share_is_named_and_the_right_ones_stay() {
     let Initialised { document, root, shares } = sealed(3, 5);
     let mut progress = UnsealProgress::new(&document).unwrap();
-    progress.submit(&document, copy(&shares[0])).unwrap();
+    give(&mut progress, &document, copy(&shares[0])).unwrap();
     for at in [0, 31] {
         let mut wrong = copy(&shares[1]);
         wrong.secret[at] ^= 1;
-        assert!(matches!(progress.submit(&document, wrong), Err(SealError::WrongShare(2))));
+        assert!(matches!(give(&mut progress, &document, wrong), Err(SealError::WrongShare(2, Some(_)))));
     }
     let mut renumbered = copy(&shares[1]);
     renumbered.index = 4;
-    assert!(matches!(progress.submit(&document, renumbered), Err(SealError::WrongShare(4))));
+    assert!(matches!(give(&mut progress, &document, renumbered), Err(SealError::WrongShare(4, Some(_)))));
     let mut beyond = copy(&shares[1]);
     beyond.index = 6;
-    assert!(matches!(progress.submit(&document, beyond), Err(SealError::WrongShare(6))));
+    assert!(matches!(give(&mut progress, &document, beyond), Err(SealError::WrongShare(6, None))));
     assert_eq!(progress.given(), 1);
-    progress.submit(&document, copy(&shares[1])).unwrap();
-    let Submitted::Unsealed(opened) = progress.submit(&document, copy(&shares[2])).unwrap() else { panic!() };
+    give(&mut progress, &document, copy(&shares[1])).unwrap();
+    let Submitted::Unsealed { root: opened, .. } = give(&mut progress, &document, copy(&shares[2])).unwrap()
+    else {
+        panic!()
+    };
     assert_eq!(opened.expose_for_crypto(), root.expose_for_crypto());
     assert_eq!(progress.given(), 0);
 }
@@ -87,26 +113,101 @@ fn a_wrong_share_is_named_and_the_right_ones_stay() {
 fn a_share_given_twice_counts_once() {
     let Initialised { document, shares, .. } = sealed(2, 3);
     let mut progress = UnsealProgress::new(&document).unwrap();
-    progress.submit(&document, copy(&shares[1])).unwrap();
-    assert!(matches!(progress.submit(&document, copy(&shares[1])), Err(SealError::GivenAlready(2))));
+    give(&mut progress, &document, copy(&shares[1])).unwrap();
+    assert!(matches!(give(&mut progress, &document, copy(&shares[1])), Err(SealError::GivenAlready(2))));
     assert_eq!((progress.given(), progress.threshold()), (1, 2));
     assert_eq!(format!("{progress:?}"), "UnsealProgress(1 of 2)");
     progress.reset();
     assert!(matches!(
-        progress.submit(&document, copy(&shares[1])),
+        give(&mut progress, &document, copy(&shares[1])),
         Ok(Submitted::Waiting { given: 1, threshold: 2 })
     ));
+}
+
+#[test]
+fn a_share_counts_from_its_own_custodian_alone() {
+    let Initialised { document, shares, .. } = sealed(2, 3);
+    let mut progress = UnsealProgress::new(&document).unwrap();
+    for other in [custodian(1), custodian(3), Name::parse("operator").unwrap()] {
+        let given = Given { share: copy(&shares[1]), by: &other, acknowledges: true, at: Duration::ZERO };
+        let refused = progress.submit(&document, given).unwrap_err();
+        assert!(
+            matches!(&refused, SealError::NotTheHolder(2, holder) if *holder == custodian(2)),
+            "{refused}"
+        );
+    }
+    assert_eq!(progress.given(), 0);
+}
+
+#[test]
+fn who_has_not_acknowledged_takes_no_part() {
+    let Initialised { document, root, shares } = sealed(2, 3);
+    let mut progress = UnsealProgress::new(&document).unwrap();
+    let (one, two) = (custodian(1), custodian(2));
+    let by_one = |acknowledges| Given { share: copy(&shares[0]), by: &one, acknowledges, at: Duration::ZERO };
+    assert!(matches!(progress.submit(&document, by_one(false)), Err(SealError::NotAcknowledged(_))));
+    assert_eq!(progress.given(), 0);
+    progress.submit(&document, by_one(true)).unwrap();
+    let given = Given { share: copy(&shares[1]), by: &two, acknowledges: true, at: Duration::ZERO };
+    let Submitted::Unsealed { acknowledged, .. } = progress.submit(&document, given).unwrap() else {
+        panic!()
+    };
+    assert_eq!(acknowledged.into_iter().collect::<Vec<_>>(), [custodian(1), custodian(2)]);
+    // Remembered, it need not be said again; and the document is still authentic.
+    let register = document.register().acknowledging([&one], NOW);
+    let next = document.with_register(register, &super::mac_of(&root).unwrap()).unwrap();
+    next.verify(&root).unwrap();
+    progress.submit(&next, by_one(false)).unwrap();
+}
+
+#[test]
+fn shares_wait_for_a_quarter_of_an_hour() {
+    let Initialised { document, shares, .. } = sealed(2, 3);
+    let mut progress = UnsealProgress::new(&document).unwrap();
+    let mut at = |share: &ShareText, seconds: u64| {
+        let by = custodian(share.index);
+        let given =
+            Given { share: copy(share), by: &by, acknowledges: true, at: Duration::from_secs(seconds) };
+        progress.submit(&document, given).unwrap()
+    };
+    assert!(matches!(at(&shares[0], 100), Submitted::Waiting { given: 1, .. }));
+    assert!(
+        matches!(at(&shares[1], 100 + 900), Submitted::Waiting { given: 1, .. }),
+        "the first is forgotten"
+    );
+    assert!(matches!(at(&shares[0], 100 + 900 + 899), Submitted::Unsealed { .. }));
+    give(&mut progress, &document, copy(&shares[2])).unwrap();
+    progress.expire(Duration::from_secs(899));
+    assert_eq!(progress.given(), 1);
+    progress.expire(Duration::from_secs(900));
+    assert_eq!(progress.given(), 0);
+}
+
+#[test]
+fn numbers_that_nobody_has_are_left_out_and_the_rest_still_opens() {
+    let root = RootKey::generate().unwrap();
+    let holder = |number| Holder { number, custodian: custodian(number), recipient: None };
+    let sealing = Sealing::Shamir { threshold: 2, holders: [2, 5, 16].map(holder).into() };
+    let (document, shares) = seal_root(&root, &sealing, DEV, &Register::default(), NOW).unwrap();
+    assert_eq!(shares.iter().map(|share| share.index).collect::<Vec<_>>(), [2, 5, 16]);
+    let again = SealDocument::parse(&document.to_bytes().unwrap(), DEV).unwrap();
+    let opened = submit_all(&again, &[&shares[2], &shares[0]]).unwrap();
+    assert_eq!(opened.expose_for_crypto(), root.expose_for_crypto());
 }
 
 #[test]
 fn shares_of_another_ceremony_or_environment_are_refused_even_for_the_same_root() {
     let Initialised { document, root, .. } = sealed(3, 5);
     let mut progress = UnsealProgress::new(&document).unwrap();
-    let again = SealConfig::Shamir { threshold: 3, shares: 5 };
-    let (_document, mut others) = seal_root(&root, again, DEV).unwrap();
-    assert!(matches!(progress.submit(&document, others.remove(0)), Err(SealError::OtherCeremony(1))));
-    let (_document, mut others) = seal_root(&root, again, Environment::Live).unwrap();
-    assert!(matches!(progress.submit(&document, others.remove(0)), Err(SealError::WrongEnvironment { .. })));
+    let again = shamir(3, 5);
+    let (_document, mut others) = seal_root(&root, &again, DEV, &Register::default(), NOW).unwrap();
+    assert!(matches!(give(&mut progress, &document, others.remove(0)), Err(SealError::OtherCeremony(1))));
+    let (_document, mut others) =
+        seal_root(&root, &again, Environment::Live, &Register::default(), NOW).unwrap();
+    assert!(matches!(
+        give(&mut progress, &document, others.remove(0)),
+        Err(SealError::WrongEnvironment { .. })
+    ));
 }
 
 #[test]
@@ -122,10 +223,11 @@ fn a_root_key_the_seal_does_not_commit_to_is_refused_and_the_shares_forgotten() 
     let foreign = value(&theirs.document);
     mixed["seal"]["by"] = foreign["seal"]["by"].clone();
     mixed["seal"]["ceremony"] = foreign["seal"]["ceremony"].clone();
+    mixed["seal"]["register"] = foreign["seal"]["register"].clone();
     let document = SealDocument::parse(&serde_json::to_vec(&mixed).unwrap(), DEV).unwrap();
     let mut progress = UnsealProgress::new(&document).unwrap();
-    progress.submit(&document, copy(&theirs.shares[0])).unwrap();
-    assert!(matches!(progress.submit(&document, copy(&theirs.shares[1])), Err(SealError::Root)));
+    give(&mut progress, &document, copy(&theirs.shares[0])).unwrap();
+    assert!(matches!(give(&mut progress, &document, copy(&theirs.shares[1])), Err(SealError::Root)));
     assert_eq!(progress.given(), 0);
 }
 
@@ -136,8 +238,8 @@ fn a_document_changed_in_any_value_never_unseals() {
     let unseals = |stored: &[u8]| {
         let Ok(document) = SealDocument::parse(stored, DEV) else { return false };
         let Ok(mut progress) = UnsealProgress::new(&document) else { return false };
-        let _waiting = progress.submit(&document, copy(&shares[0]));
-        matches!(progress.submit(&document, copy(&shares[1])), Ok(Submitted::Unsealed(_)))
+        let _waiting = give(&mut progress, &document, copy(&shares[0]));
+        matches!(give(&mut progress, &document, copy(&shares[1])), Ok(Submitted::Unsealed { .. }))
     };
     assert!(unseals(&bytes));
     for at in 0..bytes.len() {
@@ -154,8 +256,8 @@ fn a_lowered_threshold_is_noticed() {
     let lowered = text.replace(r#""threshold":3"#, r#""threshold":2"#);
     let document = SealDocument::parse(lowered.as_bytes(), DEV).unwrap();
     let mut progress = UnsealProgress::new(&document).unwrap();
-    progress.submit(&document, copy(&shares[0])).unwrap();
-    assert!(matches!(progress.submit(&document, copy(&shares[1])), Err(SealError::Root)));
+    give(&mut progress, &document, copy(&shares[0])).unwrap();
+    assert!(matches!(give(&mut progress, &document, copy(&shares[1])), Err(SealError::Root)));
 }
 
 #[test]
@@ -176,13 +278,12 @@ fn limits_are_held() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("unused");
     for (threshold, shares) in [(0, 0), (1, 1), (1, 5), (6, 5), (2, 1), (3, 17), (17, 17)] {
-        let refused = initialise(SealConfig::Shamir { threshold, shares }, DEV, &path);
+        let refused = initialise(&shamir(threshold, shares), DEV, &path, NOW);
         assert!(matches!(refused, Err(SealError::Limits { .. })), "{threshold} of {shares}");
     }
     for (threshold, shares) in [(2, 2), (16, 16), (2, 16)] {
-        assert!(initialise(SealConfig::Shamir { threshold, shares }, DEV, &path).is_ok());
+        assert!(initialise(&shamir(threshold, shares), DEV, &path, NOW).is_ok());
     }
-    assert_eq!(SealConfig::default(), SealConfig::Shamir { threshold: 3, shares: 5 });
     assert!(!path.exists());
 }
 
@@ -190,11 +291,11 @@ fn limits_are_held() {
 fn the_development_seal_is_refused_in_live_and_opens_in_dev() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("root.json");
-    let live = initialise(SealConfig::DevFile, Environment::Live, &path);
+    let live = initialise(&Sealing::DevFile, Environment::Live, &path, NOW);
     assert!(matches!(live, Err(SealError::DevelopmentInLive)));
     assert!(!path.exists());
 
-    let Initialised { document, root, shares } = initialise(SealConfig::DevFile, DEV, &path).unwrap();
+    let Initialised { document, root, shares } = initialise(&Sealing::DevFile, DEV, &path, NOW).unwrap();
     assert!(shares.is_empty());
     let opened = unseal_from_file(&document, &path).unwrap();
     assert_eq!(opened.expose_for_crypto(), root.expose_for_crypto());
@@ -212,25 +313,25 @@ fn the_development_seal_is_refused_in_live_and_opens_in_dev() {
 fn the_key_file_of_another_vault_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let (one, two) = (directory.path().join("one"), directory.path().join("two"));
-    let ours = initialise(SealConfig::DevFile, DEV, &one).unwrap();
-    initialise(SealConfig::DevFile, DEV, &two).unwrap();
+    let ours = initialise(&Sealing::DevFile, DEV, &one, NOW).unwrap();
+    initialise(&Sealing::DevFile, DEV, &two, NOW).unwrap();
     assert!(matches!(unseal_from_file(&ours.document, &two), Err(SealError::Root)));
 }
 
-/// A seal and two of its three shares as the first format wrote them. Must never be written again: vaults
+/// A seal and two of its three shares as the second format wrote them. Must never be written again: vaults
 /// sealed by it would stay shut. The root key is 32 times `B`.
 #[test]
-fn the_first_format_unseals_for_ever() {
+fn the_second_format_unseals_for_ever() {
     let pinned: serde_json::Value =
-        serde_json::from_str(include_str!("../../tests/data/seal-1.json")).unwrap();
+        serde_json::from_str(include_str!("../../tests/data/seal-2.json")).unwrap();
     let document = SealDocument::parse(pinned["seal"].as_str().unwrap().as_bytes(), DEV).unwrap();
     let mut progress = UnsealProgress::new(&document).unwrap();
     let mut submit = |at: usize| {
         let share = ShareText::parse(pinned["shares"][at].as_str().unwrap()).unwrap();
-        progress.submit(&document, share).unwrap()
+        give(&mut progress, &document, share).unwrap()
     };
     assert!(matches!(submit(0), Submitted::Waiting { given: 1, threshold: 2 }));
-    let Submitted::Unsealed(root) = submit(1) else { panic!() };
+    let Submitted::Unsealed { root, .. } = submit(1) else { panic!() };
     assert_eq!(root.expose_for_crypto(), &[b'B'; 32]);
 }
 

@@ -66,7 +66,8 @@ impl<S: Store> Vault<S> {
     /// A custodian's answer to a request.
     ///
     /// # Errors
-    /// The vault is sealed; the request is unknown or over; the custodian approved it before.
+    /// The vault is sealed; the request is unknown or over; the custodian approved it before, or has not acknowledged the
+    /// duties ([`ProblemCode::NotAcknowledged`]).
     pub async fn answer_approval(
         &self,
         caller: &Caller,
@@ -76,6 +77,7 @@ impl<S: Store> Vault<S> {
     ) -> Result<Approval, VaultError> {
         let _one_change = self.changing.lock().await;
         let keys = self.keys()?;
+        self.check_acknowledged(&caller.who)?;
         let now = self.clock.now();
         let (mut approvals, version) = self.approvals(caller, &keys).await?;
         let action = match answer {
@@ -155,7 +157,7 @@ impl<S: Store> Vault<S> {
 
     /// The stored requests and the version of their document. Those that are not authentic count for nothing: the log says
     /// so, and the custodians are asked again.
-    async fn approvals(
+    pub(super) async fn approvals(
         &self,
         caller: &Caller,
         keys: &Unlocked,
@@ -178,7 +180,7 @@ impl<S: Store> Vault<S> {
         Ok((approvals, Some(stored.version)))
     }
 
-    async fn keep_approvals(
+    pub(super) async fn keep_approvals(
         &self,
         caller: &Caller,
         keys: &Unlocked,

@@ -55,6 +55,7 @@ fn describe(status: &Status) -> String {
         ("Held codes", format!("{} in memory", layout::counted(status.held_cvvs, "security code"))),
         ("Store", store),
         ("Audit", audit(status)),
+        ("Backup", status.last_backup.as_deref().map_or("none since start".to_owned(), layout::moment)),
         ("Policy", format!("sha-256 {}", status.policy_digest)),
         ("Hardening", hardening(&status.hardening)),
     ];
@@ -157,6 +158,7 @@ mod tests {
                 item("memory_locked", false),
             ],
             policy_digest: "a".repeat(64),
+            last_backup: Some("2026-05-06T07:08:09Z".into()),
             warnings: vec!["key data/cards/1 reaches the end of its cryptoperiod ".repeat(3)],
         }
     }

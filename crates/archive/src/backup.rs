@@ -52,6 +52,9 @@ pub struct Summary {
     pub bytes: u64,
 }
 
+/// A row's key and value, as the store has them.
+pub type RawRow = (Vec<u8>, Vec<u8>);
+
 /// Writes a backup.
 pub struct BackupWriter<W: Write> {
     output: W,
@@ -160,8 +163,7 @@ impl<R: Read> BackupReader<R> {
     /// # Errors
     /// [`BackupError::Io`], [`BackupError::Format`], [`BackupError::Short`], [`BackupError::Digest`]. What was read
     /// before must then not be used.
-    #[expect(clippy::type_complexity, reason = "a key and its value, as the store has them")]
-    pub fn next_row(&mut self) -> Result<Option<(Vec<u8>, Vec<u8>)>, BackupError> {
+    pub fn next_row(&mut self) -> Result<Option<RawRow>, BackupError> {
         if self.ended {
             return Ok(None);
         }

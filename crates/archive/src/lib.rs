@@ -9,6 +9,7 @@ mod backup;
 mod seal;
 
 pub use backup::{
-    AuditMark, BackupError, BackupHeader, BackupReader, BackupWriter, MAX_ROW_KEY, MAX_ROW_VALUE, Summary,
+    AuditMark, BackupError, BackupHeader, BackupReader, BackupWriter, MAX_ROW_KEY, MAX_ROW_VALUE, RawRow,
+    Summary,
 };
 pub use seal::{Identities, Opened, Recipients, SealError, Sealing};

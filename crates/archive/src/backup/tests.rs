@@ -16,7 +16,7 @@ fn header() -> BackupHeader {
     }
 }
 
-fn written(rows: &[(Vec<u8>, Vec<u8>)]) -> Vec<u8> {
+fn written(rows: &[RawRow]) -> Vec<u8> {
     let mut writer = BackupWriter::new(Vec::new(), &header()).unwrap();
     for (key, value) in rows {
         writer.row(key, value).unwrap();
@@ -24,7 +24,7 @@ fn written(rows: &[(Vec<u8>, Vec<u8>)]) -> Vec<u8> {
     writer.finish().unwrap().0
 }
 
-fn read(bytes: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, BackupError> {
+fn read(bytes: &[u8]) -> Result<Vec<RawRow>, BackupError> {
     let mut reader = BackupReader::new(bytes)?;
     let mut rows = Vec::new();
     while let Some(row) = reader.next_row()? {
@@ -33,7 +33,7 @@ fn read(bytes: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, BackupError> {
     Ok(rows)
 }
 
-fn three() -> Vec<(Vec<u8>, Vec<u8>)> {
+fn three() -> Vec<RawRow> {
     vec![(vec![0], vec![1]), (vec![2, 0], vec![]), (vec![2, 1], vec![9; 300])]
 }
 

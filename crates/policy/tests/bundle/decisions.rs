@@ -35,7 +35,7 @@ fn no_out_of_scope_service_ever_detokenizes_or_looks_up_whatever_it_claims() {
             }
         }
     }
-    assert_eq!(asked, 2 * 10 * 5 * 2 * 2);
+    assert_eq!(asked, 2 * 11 * 5 * 2 * 2);
 }
 
 #[test]

@@ -64,7 +64,7 @@ fn a_deny_without_a_forbid_names_what_stands_in_the_way() {
 
 #[test]
 fn an_unknown_action_is_a_refusal() {
-    let refusal = Files::shipped().parse().unwrap().explain("export", &charge_for_signup()).unwrap_err();
+    let refusal = Files::shipped().parse().unwrap().explain("reveal", &charge_for_signup()).unwrap_err();
     assert_eq!((refusal.kind(), refusal.action()), (&RefusalKind::UnknownAction, None));
     assert_eq!(refusal.code(), "unknown-action");
     assert_eq!(refusal.to_string(), "refused: there is no such action");

@@ -142,7 +142,6 @@ mod tests {
             },
             collections: 2,
             held_cvvs: 1,
-            last_backup: None,
             audit_size: 12_345,
             audit: AuditStatus::default(),
             store: StoreStatus {

@@ -36,6 +36,9 @@ struct Arguments {
     /// Print JSON instead of a table
     #[arg(long)]
     json: bool,
+    /// Measure only the scenarios whose name contains this
+    #[arg(long)]
+    only: Option<String>,
     #[command(subcommand)]
     role: Option<Role>,
 }
@@ -62,6 +65,7 @@ fn main() -> Result<()> {
                 time: Duration::from_secs(arguments.seconds),
                 connections: arguments.connections,
                 workers: arguments.workers,
+                only: arguments.only,
             };
             scenario::run(&plan, arguments.json)
         }

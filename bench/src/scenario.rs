@@ -24,6 +24,8 @@ pub(crate) struct Plan {
     pub(crate) time: Duration,
     pub(crate) connections: usize,
     pub(crate) workers: usize,
+    /// Only rows whose name contains this.
+    pub(crate) only: Option<String>,
 }
 
 /// One line of the result.
@@ -72,7 +74,14 @@ struct Bench<'a> {
 }
 
 impl Bench<'_> {
+    fn wants(&self, scenario: &str) -> bool {
+        self.plan.only.as_ref().is_none_or(|only| scenario.contains(only.as_str()))
+    }
+
     fn measure(&mut self, scenario: &'static str, items: f64, pids: &[u32], target: &Target) -> Result<()> {
+        if !self.wants(scenario) {
+            return Ok(());
+        }
         let cpu = || pids.iter().map(|pid| usage::cpu(*pid)).sum::<Result<Duration>>();
         let before = cpu()?;
         let measured = load::run(target, self.plan.connections, self.plan.workers, self.plan.time);
@@ -132,9 +141,11 @@ impl Bench<'_> {
         self.measure("detokenize", 1.0, &[pid], &reveal)?;
         let paced = Target { rate: Some(MARK_DETOKENIZE), ..reveal.clone() };
         self.measure("detokenize, 20,000/s offered", 1.0, &[pid], &paced)?;
-        runtime.block_on(self.rewrap())?;
-        self.measure("same, while records are rewrapped", 1.0, &[pid], &paced)?;
-        runtime.block_on(self.pause_rewrap())?;
+        if self.wants(REWRAPPED) {
+            runtime.block_on(self.rewrap())?;
+            self.measure(REWRAPPED, 1.0, &[pid], &paced)?;
+            runtime.block_on(self.pause_rewrap())?;
+        }
         let batch = Target { body: reveals(tokens, BATCH), ..reveal };
         self.measure("detokenize, batch of 100", to_f64(BATCH), &[pid], &batch)?;
         let paced = Target { rate: Some(MARK_DETOKENIZE_BATCH), ..batch };
@@ -308,6 +319,7 @@ fn print(rows: &[Row], as_json: bool) -> Result<()> {
     Ok(())
 }
 
+const REWRAPPED: &str = "same, while records are rewrapped";
 const BATCH: u64 = 100;
 /// Requests a second of the first marks; latency at a rate that is offered says more than latency at saturation.
 const MARK_TOKENIZE: u64 = 10_000;

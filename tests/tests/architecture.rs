@@ -116,8 +116,7 @@ fn one_tls_stack_and_one_provider() {
 #[test]
 fn shared_crates_never_depend_on_a_daemon() {
     let metadata = metadata();
-    for root in ["card", "scan", "wire", "prewrite", "client", "policy", "audit", "archive", "bulk", "daemon"]
-    {
+    for root in ["card", "scan", "wire", "client", "policy", "audit", "archive", "bulk", "daemon"] {
         let package = format!("cordon-{root}");
         assert_free_of(
             &metadata,

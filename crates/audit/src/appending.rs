@@ -7,9 +7,8 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
-use cordon_prewrite::Room;
-
 use crate::directory::{Directory, Medium, Publish};
+use crate::room::Room;
 use crate::segment::Segment;
 
 /// A log directory whose last segment is open for writing.

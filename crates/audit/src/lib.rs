@@ -59,6 +59,7 @@ mod proof;
 mod publisher;
 mod read;
 mod receipt;
+mod room;
 mod segment;
 mod settings;
 mod sink;

@@ -3,9 +3,9 @@
 //! Must never let a change be read before its journal entry was synced, and never rely on a sync in the
 //! background. Tests: `vault/tests/store_suite` (conformance, durability, recovery).
 //!
-//! A commit is one journal batch and one `fdatasync` (`PersistMode::SyncData`: the data and what is needed to read it
-//! back); fjall applies it to memory only after that. The directory is locked against a second process by fjall (an advisory lock on its file
-//! `lock`). Fjall accepts a journal that lost its tail, so the commit marks and the audit log's anchor decide
+//! A commit is one journal batch and one `fdatasync` (`PersistMode::SyncData`: the data and what is needed to read
+//! it back); fjall applies it to memory only after that. The directory is locked against a second process by
+//! fjall (an advisory lock on its file `lock`). Fjall accepts a journal that lost its tail, so the commit marks and the audit log's anchor decide
 //! whether a directory is whole (see [`Embedded::start`]).
 
 use std::fmt;
@@ -15,7 +15,6 @@ use std::os::unix::fs::DirBuilderExt;
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use fjall::config::CompressionPolicy;
@@ -24,9 +23,9 @@ use fjall::{
     PersistMode, Readable,
 };
 
-mod journal;
+mod torn;
 
-use self::journal::{Journal, Torn, bytes};
+use self::torn::Torn;
 use super::StoreError;
 use super::embedded::{Change, Embedded, Engine, Pair, Pairs, check_anchor};
 use super::rows::KeyRange;
@@ -97,8 +96,6 @@ impl Embedded<Fjall> {
 
 /// The engine behind [`FjallStore`].
 pub struct Fjall {
-    // Dropped first: its thread ends before the directory's lock does.
-    journal: Mutex<Journal>,
     database: Database,
     keyspace: Keyspace,
     syncs: AtomicU64,
@@ -113,7 +110,6 @@ impl Fjall {
                 "its creation was cut short, or the engine's version marker is gone",
             ));
         }
-        let created = !dir.join("version").exists();
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -123,12 +119,11 @@ impl Fjall {
             Err(StoreError::Corrupt(_)) => open_without_torn_commit(dir, options)?,
             opened => opened?,
         };
-        let journal = Journal::start(dir, created).map_err(|error| StoreError::from_io(during, error))?;
         // Fjall syncs its files and their directories, but not every parent that got a new entry.
         for created in [Some(dir.join("keyspaces").as_path()), Some(dir), dir.parent()] {
             sync_directory(created).map_err(|error| StoreError::from_io(during, error))?;
         }
-        Ok(Self { journal: Mutex::new(journal), database, keyspace, syncs: AtomicU64::new(0) })
+        Ok(Self { database, keyspace, syncs: AtomicU64::new(0) })
     }
 }
 
@@ -177,19 +172,16 @@ impl Engine for Fjall {
 
     fn commit(&self, changes: Vec<Change>) -> Result<(), StoreError> {
         self.wait_for_tables()?;
-        let mut journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
         let mut batch = OwnedWriteBatch::with_capacity(self.database.clone(), changes.len())
             .durability(Some(PersistMode::SyncData));
-        self.syncs.fetch_add(1, Ordering::Relaxed);
-        journal.around(bytes(&changes), || {
-            for change in changes {
-                match change.value {
-                    Some(value) => batch.insert(&self.keyspace, change.key, value),
-                    None => batch.remove(&self.keyspace, change.key),
-                }
+        for change in changes {
+            match change.value {
+                Some(value) => batch.insert(&self.keyspace, change.key, value),
+                None => batch.remove(&self.keyspace, change.key),
             }
-            batch.commit().map_err(|error| sort_error("writing", error))
-        })
+        }
+        self.syncs.fetch_add(1, Ordering::Relaxed);
+        batch.commit().map_err(|error| sort_error("writing", error))
     }
 
     fn syncs(&self) -> u64 {

@@ -1,11 +1,9 @@
-//! Room made ahead: zeros, written and synced where another part will write next.
+//! Room made ahead of the lines: zeros, written and synced where the writer will write next.
 //!
 //! On a journaling file system the `fdatasync` of a growing file waits for a thread of the kernel to commit metadata;
-//! that of bytes written over others does not (docs/performance.md has the figures). It must never write where the other part
-//! may be writing: what lies before [`Room::end`] is the other part's, and it asks with [`Room::reach`] before it goes further.
-//! Tests: below; with real logs in `crates/audit/src/log/tests.rs` and `vault/tests/store_suite`.
-//!
-//! Depends on: nothing. Used by: `audit`, `vault`.
+//! that of bytes written over others does not (docs/performance.md has the figures). It must never write where the writer
+//! may be writing: what lies before `end` is the writer's, who asks with [`Room::reach`] before going further. Tests:
+//! below, `log/tests.rs`.
 
 use std::fs::File;
 use std::io;
@@ -17,11 +15,11 @@ use std::thread::JoinHandle;
 
 /// The room in one file at a time, and the thread that makes it. Dropping it waits for the thread.
 #[derive(Debug)]
-pub struct Room {
+pub(crate) struct Room {
     /// The file of the zeros: a description of its own, so that an error of writing lines is not reported to the
     /// thread that writes zeros instead of the one that answers for the lines.
     file: Option<Arc<File>>,
-    /// Bytes that are there or belong to the other part.
+    /// Bytes that are there or belong to the writer.
     end: u64,
     /// Whether zeros are being written behind `end`.
     making: bool,
@@ -36,7 +34,7 @@ impl Room {
     ///
     /// # Errors
     /// The thread can't be started.
-    pub fn start(name: &str) -> io::Result<Room> {
+    pub(crate) fn start(name: &str) -> io::Result<Room> {
         let (orders, work) = channel::<Stretch>();
         let (tell, made) = channel();
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
@@ -49,31 +47,19 @@ impl Room {
         Ok(Room { file: None, end: 0, making: false, orders: Some(orders), made, thread: Some(thread) })
     }
 
-    /// Goes on with another file, in which the other part will write from `end` on or later.
+    /// Goes on with another file, in which the writer will write from `end` on or later.
     ///
     /// # Errors
     /// The file can't be opened.
-    pub fn enter(&mut self, path: &Path, end: u64) -> io::Result<()> {
+    pub(crate) fn enter(&mut self, path: &Path, end: u64) -> io::Result<()> {
         self.settle();
         self.file = Some(Arc::new(File::options().write(true).open(path)?));
         self.end = end;
         Ok(())
     }
 
-    /// Up to where the other part may write.
-    #[must_use]
-    pub fn end(&self) -> u64 {
-        self.end
-    }
-
-    /// Whether no zeros are being written.
-    #[must_use]
-    pub fn is_idle(&self) -> bool {
-        !self.making
-    }
-
     /// Before a write that ends at `end`: waits for the zeros that are being written if it goes beyond them.
-    pub fn reach(&mut self, end: u64) {
+    pub(crate) fn reach(&mut self, end: u64) {
         if end > self.end {
             self.settle();
             self.end = self.end.max(end);
@@ -82,7 +68,7 @@ impl Room {
 
     /// After a write that ended at `length`: has zeros written once less than half a stretch of them is left. A stretch is as
     /// long as what was written so far, so a small file stays small.
-    pub fn make(&mut self, length: u64) {
+    pub(crate) fn make(&mut self, length: u64) {
         if self.making {
             if let Ok(made) = self.made.try_recv() {
                 self.take(made);
@@ -100,7 +86,7 @@ impl Room {
     }
 
     /// Waits for the zeros that are being written, if any.
-    pub fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         if self.making
             && let Ok(made) = self.made.recv()
         {
@@ -113,7 +99,7 @@ impl Room {
         self.making = false;
         match made {
             Ok(end) => self.end = self.end.max(end),
-            // A full disk, for one. The other part meets it as well, with its own bytes, and answers for them.
+            // A full disk, for one. The writer meets it as well, with its own bytes, and answers for them.
             Err(_failed) => self.file = None,
         }
     }
@@ -152,7 +138,7 @@ impl Stretch {
 
 static ZEROS: [u8; 256 * 1024] = [0; 256 * 1024];
 /// No room is made in a file before it has so many bytes.
-pub const SHORTEST_STRETCH: u64 = 256 * 1024;
+const SHORTEST_STRETCH: u64 = 256 * 1024;
 /// Most zeros at once: seconds of writing at the highest rates.
 const LONGEST_STRETCH: u64 = 32 * 1024 * 1024;
 
@@ -205,11 +191,11 @@ mod tests {
         for path in &paths {
             File::create_new(path).unwrap();
             room.enter(path, 0).unwrap();
-            assert_eq!(room.end(), 0);
+            assert_eq!(room.end, 0);
             room.reach(SHORTEST_STRETCH);
             room.make(SHORTEST_STRETCH);
             room.settle();
-            assert_eq!(room.end(), 2 * SHORTEST_STRETCH);
+            assert_eq!(room.end, 2 * SHORTEST_STRETCH);
         }
         for path in &paths {
             assert_eq!(std::fs::metadata(path).unwrap().len(), 2 * SHORTEST_STRETCH);

@@ -45,6 +45,11 @@ struct LeakLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SettleLabels {
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct PlaneLabels {
     plane: &'static str,
 }
@@ -58,6 +63,7 @@ pub struct Metrics {
     latency: Latencies,
     leaks: Family<LeakLabels, Counter>,
     vault: Latencies,
+    settled: Family<SettleLabels, Counter>,
 }
 
 impl fmt::Debug for Metrics {
@@ -76,11 +82,14 @@ impl Metrics {
             latency: Family::new_with_constructor(histogram),
             leaks: Family::default(),
             vault: Family::new_with_constructor(histogram),
+            settled: Family::default(),
         };
         registry.register("requests", "Requests by plane, route and outcome", metrics.requests.clone());
         let help = "Time from a request's head to its answer";
         registry.register_with_unit("request_latency", help, Unit::Seconds, metrics.latency.clone());
         registry.register("leaks", "Card numbers found where none is declared", metrics.leaks.clone());
+        let help = "Answers after which the vault was told to wipe held security codes";
+        registry.register("settles", help, metrics.settled.clone());
         let help = "Time of a call to the vault";
         registry.register_with_unit("vault_latency", help, Unit::Seconds, metrics.vault.clone());
         metrics
@@ -96,6 +105,12 @@ impl Metrics {
     /// A card number was found.
     pub fn leaked(&self, plane: Plane, place: &'static str, outcome: &'static str) {
         self.leaks.get_or_create(&LeakLabels { plane: plane.as_str(), place, outcome }).inc();
+    }
+
+    /// The vault was told that a destination answered, and did or did not confirm it.
+    pub fn settled(&self, done: bool) {
+        let outcome = if done { "done" } else { "failed" };
+        self.settled.get_or_create(&SettleLabels { outcome }).inc();
     }
 
     /// The vault was called.
@@ -115,10 +130,12 @@ mod tests {
         metrics.answered(Plane::Ingress, "signup", "forwarded", Duration::from_millis(1));
         metrics.leaked(Plane::Egress, "answer", "denied");
         metrics.called_vault(Plane::Ingress, Duration::from_micros(80));
+        metrics.settled(false);
         let text = registry.encode().unwrap();
         for line in [
             "cordon_gateway_requests_total{plane=\"ingress\",route=\"signup\",outcome=\"forwarded\"} 1",
             "cordon_gateway_leaks_total{plane=\"egress\",place=\"answer\",outcome=\"denied\"} 1",
+            "cordon_gateway_settles_total{outcome=\"failed\"} 1",
             "cordon_gateway_vault_latency_seconds_count{plane=\"ingress\"} 1",
             "cordon_gateway_request_latency_seconds_count{plane=\"ingress\"} 1",
         ] {

@@ -7,6 +7,7 @@
 
 pub mod cards;
 pub mod https;
+pub mod memory;
 pub mod pki;
 pub mod process;
 pub mod search;

@@ -36,6 +36,8 @@ pub struct Options {
     pub workers: usize,
     /// Where signups are forwarded to instead of the stub, which records too much for a load.
     pub upstream: Option<SocketAddr>,
+    /// Tables added to the end of `vault.toml`.
+    pub vault_tables: &'static str,
 }
 
 impl Default for Options {
@@ -47,6 +49,7 @@ impl Default for Options {
             gateway: true,
             workers: 2,
             upstream: None,
+            vault_tables: "",
         }
     }
 }
@@ -124,7 +127,7 @@ impl Stack {
             processor.address,
             &authority,
         )?;
-        write_vault_configuration(dir.path(), options.workers, None)?;
+        write_vault_configuration(dir.path(), &options, None)?;
         let vault = start_vault(dir.path())?;
         Ok(Self { vault, gateway: None, signup, processor, authority, shares: Vec::new(), dir, options })
     }
@@ -175,7 +178,7 @@ impl Stack {
     /// It did not become ready.
     pub fn restart_vault(&mut self) -> Result<()> {
         let addresses = (self.vault.address("data")?, self.vault.address("admin")?);
-        write_vault_configuration(self.dir.path(), self.options.workers, Some(addresses))?;
+        write_vault_configuration(self.dir.path(), &self.options, Some(addresses))?;
         self.vault = start_vault(self.dir.path())?;
         Ok(())
     }
@@ -318,9 +321,10 @@ fn write_private(path: &Path, text: &str) -> Result<()> {
 
 fn write_vault_configuration(
     dir: &Path,
-    workers: usize,
+    options: &Options,
     addresses: Option<(SocketAddr, SocketAddr)>,
 ) -> Result<()> {
+    let (workers, tables) = (options.workers, options.vault_tables);
     let any = "127.0.0.1:0".to_owned();
     let (data, admin) =
         addresses.map_or((any.clone(), any), |(data, admin)| (data.to_string(), admin.to_string()));
@@ -343,7 +347,8 @@ listen = "127.0.0.1:0"
 cert = "ca-vault.cordon.test.pem"
 key = "ca-vault.cordon.test.key"
 client_roots = "ca.pem"
-"#
+
+{tables}"#
     );
     write_private(&dir.join("vault.toml"), &text)
 }

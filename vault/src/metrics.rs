@@ -1,6 +1,7 @@
 //! Counters and histograms of the vault. Labels come from fixed lists only.
 //! Must never have a label whose value comes from a request. Tests: `tests/tests/api.rs`.
 
+use crate::limits::Kind;
 use cordon_daemon::metrics::LATENCY_BUCKETS;
 use cordon_daemon::server::ConnectionMetrics;
 use http::StatusCode;
@@ -25,11 +26,18 @@ struct LatencyLabel {
     call: &'static str,
 }
 
+/// What a refusal by a limit is counted under.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LimitLabel {
+    limit: &'static str,
+}
+
 /// The vault's metrics.
 #[derive(Debug)]
 pub struct Metrics {
     calls: Family<CallLabel, Counter>,
     latency: Family<LatencyLabel, Histogram, fn() -> Histogram>,
+    limited: Family<LimitLabel, Counter>,
     connections: ConnectionMetrics,
     gauges: Gauges,
     registry: cordon_daemon::metrics::Metrics,
@@ -61,10 +69,12 @@ impl Metrics {
         let mut registry = cordon_daemon::metrics::Metrics::new("cordon_vault");
         let calls = Family::<CallLabel, Counter>::default();
         let latency = Family::<LatencyLabel, Histogram, fn() -> Histogram>::new_with_constructor(histogram);
+        let limited = Family::<LimitLabel, Counter>::default();
         let connections = ConnectionMetrics::default();
         let gauges = Gauges::default();
         registry.register("calls", "Data calls answered, by status class", calls.clone());
         registry.register("call_latency_seconds", "Time to answer a data call", latency.clone());
+        registry.register("limited", "Calls and items refused by a limit", limited.clone());
         connections.register(&mut registry);
         registry.register("unsealed", "1 when keys are in memory", gauges.unsealed.clone());
         registry.register("audit_lines", "Lines in the audit log", gauges.audit_lines.clone());
@@ -81,7 +91,7 @@ impl Metrics {
             "Records moved to newer keys since start",
             gauges.rewrapped.clone(),
         );
-        Self { calls, latency, connections, gauges, registry }
+        Self { calls, latency, limited, connections, gauges, registry }
     }
 
     /// Counts one answered data call.
@@ -93,6 +103,11 @@ impl Metrics {
         };
         self.calls.get_or_create(&CallLabel { call, status: class }).inc();
         self.latency.get_or_create(&LatencyLabel { call }).observe(took.as_secs_f64());
+    }
+
+    /// Counts calls or items that a limit refused.
+    pub fn limited(&self, kind: Kind, count: u64) {
+        self.limited.get_or_create(&LimitLabel { limit: kind.as_str() }).inc_by(count);
     }
 
     /// Counters of the listeners.

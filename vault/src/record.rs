@@ -15,6 +15,22 @@
 //! // A proof is made of a permit and a receipt, and of nothing else.
 //! let proof = cordon_vault::record::OpenProof(std::marker::PhantomData);
 //! ```
+//!
+//! A record has no place for a security code, and a code cannot be made into anything that has one (PCI DSS 3.3.1):
+//!
+//! ```compile_fail,E0560
+//! fn smuggle(pan: cordon_card::Pan, cvv: cordon_card::Cvv) -> cordon_vault::record::CardData {
+//!     let metadata = cordon_vault::record::Metadata::none();
+//!     cordon_vault::record::CardData { pan, expiry: None, metadata, created_at: 0, cvv }
+//! }
+//! ```
+//!
+//! ```compile_fail,E0599
+//! fn smuggle(cvv: cordon_card::Cvv) -> cordon_vault::record::Metadata {
+//!     let pairs = std::collections::BTreeMap::from([("note".to_owned(), cvv.to_string())]);
+//!     cordon_vault::record::Metadata::from_pairs(&pairs).unwrap()
+//! }
+//! ```
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -282,8 +298,17 @@ pub fn reindex(
     Ok(IndexEntry { version: to.version(), fingerprint })
 }
 
-/// Puts what a repeated tokenization brought into a stored record, without giving out what is in it. None if
-/// the record already says the same under the active key.
+/// A record sealed anew for a known card.
+#[derive(Debug)]
+pub struct Refreshed {
+    /// The new record.
+    pub sealed: Sealed,
+    /// Whether it says something that the stored one did not, or is under a newer key.
+    pub changed: bool,
+}
+
+/// Puts what a repeated tokenization brought into a stored record, without giving out what is in it. It is sealed anew
+/// also when that is nothing: a known card must cost what a new one costs (threat B45).
 ///
 /// # Errors
 /// [`ChangeError::Refused`] if the record does not open or holds another number; [`ChangeError::Seal`] if the
@@ -293,7 +318,7 @@ pub fn refresh(
     binding: &Binding<'_>,
     sealed: &Sealed,
     brought: Refresh<'_>,
-) -> Result<Option<Sealed>, ChangeError> {
+) -> Result<Refreshed, ChangeError> {
     let from = keys.data_key(binding.collection, sealed.key_version).ok_or(Refused)?;
     if !from.state.may_open() {
         return Err(Refused.into());
@@ -310,10 +335,19 @@ pub fn refresh(
         card.metadata = metadata;
     }
     let to = keys.active_data_key(binding.collection).ok_or(SealError::NotActive)?;
-    if !changed && to.version == sealed.key_version {
-        return Ok(None);
-    }
-    Ok(Some(seal(to, binding, &card)?))
+    changed |= to.version != sealed.key_version;
+    Ok(Refreshed { sealed: seal(to, binding, &card)?, changed })
+}
+
+/// Opens a record that was just sealed and compares the number, before anybody gets a token for it. It costs what a
+/// refresh spends on opening the stored record.
+///
+/// # Errors
+/// [`Refused`]: a defect, or memory that lost a bit.
+pub fn verify(keys: &Unlocked, binding: &Binding<'_>, sealed: &Sealed, pan: &Pan) -> Result<(), Refused> {
+    let key = keys.data_key(binding.collection, sealed.key_version).ok_or(Refused)?;
+    let card = decrypt(key, binding, sealed)?;
+    if bool::from(card.pan.ct_eq(pan)) { Ok(()) } else { Err(Refused) }
 }
 
 fn decrypt(key: &DataKeyVersion, binding: &Binding<'_>, sealed: &Sealed) -> Result<CardData, Refused> {

@@ -113,6 +113,7 @@ fn run(checked: Checked, hardening: Hardening) -> Result<(), StartError> {
         keyring_epoch: recovered.keyring_epoch.unwrap_or(0),
         sad_ttl: config.sad_ttl(),
         sad_max: config.sad.max,
+        limits: config.limits.clone(),
     })?);
     let drain = Drain::on_signals(DEADLINE).map_err(StartError::Signals)?;
     let sweeper = start_sweeper(Arc::clone(&vault), drain.clone());

@@ -6,6 +6,7 @@
 use crate::collections::{Collection, Collections};
 use crate::error::VaultError;
 use crate::keyring::Unlocked;
+use crate::limits::{Limits, LimitsConfig};
 use crate::sad::{HoldError, Holds};
 use crate::seal::SealDocument;
 use crate::store::Store;
@@ -24,8 +25,10 @@ use std::time::Duration;
 mod administer;
 mod ceremony;
 mod detokenize;
+mod limit;
 mod rewrap;
 mod select;
+mod settle;
 mod tokenize;
 
 /// A vault over some store.
@@ -40,6 +43,7 @@ pub struct Vault<S> {
     state: RwLock<State>,
     collections: RwLock<Arc<Collections>>,
     holds: Mutex<Holds>,
+    limits: Mutex<Limits>,
     /// One administrative change at a time in this process; across processes the store's compare-and-set decides.
     changing: tokio::sync::Mutex<()>,
     /// Runs that move records to newer keys.
@@ -73,6 +77,8 @@ pub struct Parts<S> {
     pub sad_ttl: Duration,
     /// How many are held at once.
     pub sad_max: usize,
+    /// How much may be asked for.
+    pub limits: LimitsConfig,
 }
 
 /// Where the vault stands. A state has only what exists in it.
@@ -145,6 +151,7 @@ impl<S: Store> Vault<S> {
             state: RwLock::new(state),
             collections: RwLock::new(Arc::new(collections)),
             holds: Mutex::new(holds),
+            limits: Mutex::new(Limits::new(parts.limits)),
             changing: tokio::sync::Mutex::default(),
             rewraps,
             older_views: Mutex::default(),

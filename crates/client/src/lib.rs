@@ -16,7 +16,8 @@ use cordon_wire::{
     AuditPage, Collection, CollectionList, CreateCollection, DeleteRequest, Deleted, DestroyRequest,
     DestructionRecord, DetokenizeRequest, InitRequest, InitResponse, InspectRequest, Inspected, Items,
     KeyList, LookupRequest, LookupResult, Problem, Revealed, RewrapList, RewrapRequest, RewrapStatus,
-    RotateRequest, RotateResponse, SealStatus, Status, TokenizeRequest, Tokenized, UnsealRequest,
+    RotateRequest, RotateResponse, SealStatus, SettleRequest, Settled, Status, TokenizeRequest, Tokenized,
+    UnsealRequest,
 };
 use transport::Transport;
 
@@ -122,6 +123,18 @@ impl Revealer {
         request: &DetokenizeRequest,
     ) -> Result<Items<Revealed>, ClientError> {
         self.0.post(&data_path(collection, "detokenize"), request).await
+    }
+
+    /// `POST /v1/collections/{c}/settle`: the destination answered, nothing may be held for these tokens any more.
+    ///
+    /// # Errors
+    /// [`ClientError`]; items refused alone are in the answer.
+    pub async fn settle(
+        &self,
+        collection: &CollectionName,
+        request: &SettleRequest,
+    ) -> Result<Items<Settled>, ClientError> {
+        self.0.post(&data_path(collection, "settle"), request).await
     }
 }
 

@@ -24,8 +24,8 @@ pub mod shipped;
 mod statements;
 
 pub use action::{
-    Action, ActionKind, Administer, Delete, Detokenize, Forward, Inspect, Lookup, Observe, Send, Tokenize,
-    UnknownAction,
+    Action, ActionKind, Administer, Delete, Detokenize, Forward, Inspect, Lookup, Observe, Send, Settle,
+    Tokenize, UnknownAction,
 };
 pub use bundle::Bundle;
 pub use cases::{Case, CaseReport, Expect, load_cases};

@@ -20,7 +20,8 @@ pub use admin::{
 };
 pub use data::{
     Card, DeleteRequest, Deleted, DetokenizeItem, DetokenizeRequest, InspectRequest, Inspected, ItemResult,
-    Items, LookupItem, LookupRequest, LookupResult, Revealed, TokenizeItem, TokenizeRequest, Tokenized,
+    Items, LookupItem, LookupRequest, LookupResult, Revealed, SettleRequest, Settled, TokenizeItem,
+    TokenizeRequest, Tokenized,
 };
 pub use problem::{ItemProblem, Problem, ProblemCode};
 pub use rewrap::{

@@ -7,6 +7,7 @@ use super::detokenize::is_expired;
 use super::{Caller, Vault, statements};
 use crate::error::VaultError;
 use crate::fingerprint::fingerprint;
+use crate::limits::Kind;
 use crate::record::{self, OpenProof};
 use crate::store::{IndexEntry, Row, Store};
 use cordon_audit::{Action, Outcome};
@@ -32,6 +33,7 @@ impl<S: Store> Vault<S> {
         let collection = self.collection(permit.collection())?;
         let number = collection.number();
         let count = items.len();
+        self.spend(Kind::Lookups, caller, count)?;
         let entries: Vec<Result<Vec<IndexEntry>, ProblemCode>> = items
             .into_iter()
             .map(|item| {
@@ -40,7 +42,10 @@ impl<S: Store> Vault<S> {
                     version: key.version(),
                     fingerprint: fingerprint(key, self.environment, number, &pan),
                 };
-                Ok(keys.index_keys(number).map(entry).collect())
+                let entries: Vec<_> = keys.index_keys(number).map(entry).collect();
+                let first = entries.first().ok_or(ProblemCode::Internal)?;
+                self.admit(number, &pan, &first.fingerprint)?;
+                Ok(entries)
             })
             .collect();
         let valid: Vec<_> = entries.iter().flatten().cloned().collect();
@@ -84,6 +89,7 @@ impl<S: Store> Vault<S> {
     ) -> Result<Items<Inspected>, VaultError> {
         let keys = self.keys()?;
         let collection = self.collection(permit.collection())?;
+        self.check_misses(caller.who.as_str())?;
         let found = self.select(&collection, items)?;
         let event = caller
             .event(Action::Inspect, Outcome::Allowed)
@@ -114,6 +120,7 @@ impl<S: Store> Vault<S> {
             });
         }
         self.report_broken(caller, &collection, broken).await?;
+        self.count_misses(caller.who.as_str(), &answers);
         Ok(Items { items: answers })
     }
 
@@ -129,8 +136,15 @@ impl<S: Store> Vault<S> {
     ) -> Result<Items<Deleted>, VaultError> {
         self.keys()?;
         let collection = self.collection(permit.collection())?;
+        self.check_misses(caller.who.as_str())?;
         let wanted: Vec<_> = items.into_iter().map(|token| self.own_token(token)).collect();
         let tokens: Vec<Token> = wanted.iter().flatten().cloned().collect();
+        // An expired one is erased, and answered like one that never was.
+        let now = self.now();
+        let rows = self.store.get(collection.number(), &tokens)?;
+        let lived: Vec<bool> =
+            rows.iter().map(|row| row.as_ref().is_some_and(|row| !is_expired(row, now))).collect();
+        drop(rows);
         let event = |outcome: Outcome| {
             caller
                 .event(Action::Delete, outcome)
@@ -140,9 +154,19 @@ impl<S: Store> Vault<S> {
         // One line before the act, as no act goes unrecorded, and one after it that carries the store's sequence.
         let intent = event(Outcome::Allowed).tokens(tokens.iter().cloned());
         self.note(intent.statements(statements(permit.statements()))).await?;
-        let committed = self.store.delete(collection.number(), tokens).await?;
+        let committed = self.store.delete(collection.number(), tokens.clone()).await?;
+        for token in &tokens {
+            self.forget_code(&collection, token);
+        }
         let after = event(Outcome::Allowed).reason("erased").store_sequence(committed.sequence);
-        let mut gone = committed.value.into_iter();
+        let erased: Vec<Token> = tokens
+            .into_iter()
+            .zip(&committed.value)
+            .filter(|(_, gone)| **gone)
+            .map(|(token, _)| token)
+            .collect();
+        let gone: Vec<bool> = committed.value.iter().zip(lived).map(|(gone, lived)| *gone && lived).collect();
+        let mut gone = gone.into_iter();
         let items: Vec<_> = wanted
             .into_iter()
             .map(|token| match token {
@@ -151,12 +175,9 @@ impl<S: Store> Vault<S> {
                 Ok(_) => ItemResult::Error(ProblemCode::TokenNotFound.into()),
             })
             .collect();
-        let erased = items.iter().filter_map(|item| match item {
-            ItemResult::Ok(deleted) => Some(deleted.token.clone()),
-            ItemResult::Error(_) => None,
-        });
         let event = after.tokens(erased);
         self.note(event).await?;
+        self.count_misses(caller.who.as_str(), &items);
         Ok(Items { items })
     }
 

@@ -94,7 +94,7 @@ impl Engine {
         };
         let parts = match kind {
             ActionKind::Tokenize | ActionKind::Lookup | ActionKind::Inspect | ActionKind::Delete => plain,
-            ActionKind::Detokenize => Parts {
+            ActionKind::Detokenize | ActionKind::Settle => Parts {
                 acted_for: Some(&service),
                 destination: Some(&destination),
                 route: Some(&egress),

@@ -1,5 +1,5 @@
 //! Security codes from the browser to the processor: given out once, gone at the first answer, at their time, at a
-//! restart, and nowhere else at any time (PCI DSS 3.3.1).
+//! restart, and in no file at any time (PCI DSS 3.3.1).
 
 #![expect(clippy::indexing_slicing, reason = "an end-to-end test: a panic is a failed assertion")]
 
@@ -248,7 +248,7 @@ fn in_context() -> Vec<Vec<u8>> {
 }
 
 #[tokio::test]
-async fn a_canary_code_is_in_no_file_log_metric_or_memory_image_in_clear() -> Result<()> {
+async fn a_canary_code_is_in_no_file_log_or_metric_and_is_held_sealed_in_memory() -> Result<()> {
     let mut stack = Stack::start(Options { gateway: false, ..Options::default() }).await?;
     let before = memory::image(stack.vault.id())?;
     let clear_before = before.count(CANARY.as_bytes());

@@ -205,6 +205,9 @@ const fn advice(code: ProblemCode) -> Option<&'static str> {
         }
         ProblemCode::StoreUnavailable => Some("look at the vault's log: its store can't be read or written"),
         ProblemCode::Busy => Some("try again later"),
+        ProblemCode::LimitReached => {
+            Some("wait until the window of the limit is over; `[limits]` in vault.toml sets it")
+        }
         _ => None,
     }
 }

@@ -15,15 +15,18 @@ use crate::problem::Fault;
 use crate::route::{self, CleanPath, Match};
 use crate::upstream::{Upstreams, answer_limit};
 use cordon_audit::Name;
+use cordon_card::Token;
 use cordon_client::Revealer;
 use cordon_daemon::Body;
 use cordon_daemon::telemetry::RequestId;
 use cordon_daemon::tls::Peer;
 use cordon_policy::{Ask, Send, Service};
-use cordon_wire::{DetokenizeRequest, Revealed};
+use cordon_wire::{DetokenizeRequest, Revealed, SettleRequest};
 use http::{HeaderMap, Method, Request, Response, request};
 use hyper::body::Incoming;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// The egress of one worker, with connections of its own.
 #[derive(Debug)]
@@ -85,12 +88,17 @@ impl Egress {
         let permitted = parsed.permit::<Send>(&plan.bundle, &ask)?;
         let tokens = permitted.fields().tokens().to_vec();
         let cards = self.reveal(&permitted, way, service).await?;
+        let held = held_for(&tokens, &cards);
         let (rewritten, echoes) = permitted.rewrite(cards)?;
         let scanned = flow::scan(rewritten)?;
         let receipt = self.gateway.ledger.sends(exchange, way, scanned.permit(), &tokens).await?;
         let outbound = scanned.release(receipt, HeaderMap::new());
-        let answer =
-            self.upstreams.send(&way.target, outbound, answer_limit(route.max_body), route.timeout).await?;
+        let (limit, answered) = (answer_limit(route.max_body), AtomicBool::new(false));
+        let answer = self.upstreams.send_noting(&way.target, outbound, limit, route.timeout, &answered).await;
+        if answered.load(Ordering::Acquire) && !held.is_empty() {
+            self.settle(exchange, way, service, held).await;
+        }
+        let answer = answer?;
         let rules = Rules { on_leak: route.on_leak, echoes: &echoes, from_outside: true };
         let screened = answer::screen(answer, &rules)?;
         if screened.masked() {
@@ -99,6 +107,36 @@ impl Egress {
             let _recorded = self.gateway.ledger.masks(exchange, Way::Out(way), reason).await?;
         }
         Ok(screened.respond(parts.method == Method::HEAD, &exchange.id))
+    }
+
+    /// Tells the vault that the destination answered: approved or declined, no security code may be held for its cards
+    /// any more (PCI DSS 3.3.1). Done before the caller has its answer, so that it can count on it; a vault that does not
+    /// answer soon does not keep it waiting, and then the code's own time ends it.
+    async fn settle(&self, exchange: &Exchange, way: &EgressPlan, service: &Service, tokens: Vec<Token>) {
+        let request = SettleRequest {
+            service: service.name.clone(),
+            destination: way.route.destination.clone(),
+            purpose: way.route.purpose.clone(),
+            route: way.route.name.clone(),
+            items: tokens.into_iter().map(Into::into).collect(),
+        };
+        let settled =
+            tokio::time::timeout(SETTLE_WITHIN, self.revealer.settle(&way.route.collection, &request));
+        let done = match settled.await {
+            Ok(Ok(_items)) => true,
+            Ok(Err(error)) => {
+                tracing::warn!(request = exchange.id, %error, "security codes are not settled");
+                false
+            }
+            Err(_late) => {
+                tracing::warn!(
+                    request = exchange.id,
+                    "security codes are not settled: the vault is too slow"
+                );
+                false
+            }
+        };
+        self.gateway.metrics.settled(done);
     }
 
     /// One call to the vault for all tokens of the request, or none.
@@ -122,6 +160,11 @@ impl Egress {
         self.gateway.metrics.called_vault(Plane::Egress, self.gateway.monotonic().saturating_sub(started));
         tokens.cards(answer.map_err(|error| Fault::of_vault(&error))?)
     }
+}
+
+/// The tokens whose security codes the vault still holds.
+fn held_for(tokens: &[Token], cards: &[Revealed]) -> Vec<Token> {
+    tokens.iter().zip(cards).filter(|(_, card)| card.code_held).map(|(token, _)| token.clone()).collect()
 }
 
 /// The route of a request among those that its service may use, and the service; else as far as it is known, and why
@@ -156,3 +199,6 @@ fn not_for(service: &Service, destination: &String) -> Fault {
         Fault::DestinationNotAllowed
     }
 }
+
+/// Time for the vault to settle, while the caller waits.
+const SETTLE_WITHIN: Duration = Duration::from_secs(1);

@@ -46,6 +46,11 @@ struct LeakLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SettleLabels {
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct PlaneLabels {
     plane: &'static str,
 }
@@ -60,6 +65,7 @@ pub struct Metrics {
     leaks: Family<LeakLabels, Counter>,
     vault: Latencies,
     audit_degraded: Gauge,
+    settled: Family<SettleLabels, Counter>,
 }
 
 impl fmt::Debug for Metrics {
@@ -79,11 +85,14 @@ impl Metrics {
             leaks: Family::default(),
             vault: Family::new_with_constructor(histogram),
             audit_degraded: Gauge::default(),
+            settled: Family::default(),
         };
         registry.register("requests", "Requests by plane, route and outcome", metrics.requests.clone());
         let help = "Time from a request's head to its answer";
         registry.register_with_unit("request_latency", help, Unit::Seconds, metrics.latency.clone());
         registry.register("leaks", "Card numbers found where none is declared", metrics.leaks.clone());
+        let help = "Answers after which the vault was told to wipe held security codes";
+        registry.register("settles", help, metrics.settled.clone());
         let help = "Time of a call to the vault";
         registry.register_with_unit("vault_latency", help, Unit::Seconds, metrics.vault.clone());
         let help = "1 when the audit log needs an operator";
@@ -108,6 +117,12 @@ impl Metrics {
         self.audit_degraded.set(i64::from(degraded));
     }
 
+    /// The vault was told that a destination answered, and did or did not confirm it.
+    pub fn settled(&self, done: bool) {
+        let outcome = if done { "done" } else { "failed" };
+        self.settled.get_or_create(&SettleLabels { outcome }).inc();
+    }
+
     /// The vault was called.
     pub fn called_vault(&self, plane: Plane, took: Duration) {
         self.vault.get_or_create(&PlaneLabels { plane: plane.as_str() }).observe(took.as_secs_f64());
@@ -125,10 +140,12 @@ mod tests {
         metrics.answered(Plane::Ingress, "signup", "forwarded", Duration::from_millis(1));
         metrics.leaked(Plane::Egress, "answer", "denied");
         metrics.called_vault(Plane::Ingress, Duration::from_micros(80));
+        metrics.settled(false);
         let text = registry.encode().unwrap();
         for line in [
             "cordon_gateway_requests_total{plane=\"ingress\",route=\"signup\",outcome=\"forwarded\"} 1",
             "cordon_gateway_leaks_total{plane=\"egress\",place=\"answer\",outcome=\"denied\"} 1",
+            "cordon_gateway_settles_total{outcome=\"failed\"} 1",
             "cordon_gateway_vault_latency_seconds_count{plane=\"ingress\"} 1",
             "cordon_gateway_request_latency_seconds_count{plane=\"ingress\"} 1",
         ] {

@@ -65,6 +65,9 @@ pub enum Fault {
     /// The vault cannot serve, for this reason. Operator.
     #[error("the vault cannot serve: {0}")]
     Vault(&'static str),
+    /// A limit of the vault is reached, for the gateway or for the service it acts for. Client.
+    #[error("a limit of the vault is reached")]
+    Limited,
     /// The upstream cannot be reached securely, for this reason. Operator.
     #[error("the upstream cannot be reached: {0}")]
     Unreachable(&'static str),
@@ -102,6 +105,7 @@ impl Fault {
             Self::NotYours | Self::Denied(_) => ProblemCode::Denied,
             Self::DestinationNotAllowed => ProblemCode::DestinationNotAllowed,
             Self::Vault(_) => ProblemCode::VaultUnavailable,
+            Self::Limited => ProblemCode::LimitReached,
             Self::Unreachable(_) => ProblemCode::UpstreamUnavailable,
             Self::UpstreamTimeout => ProblemCode::UpstreamTimeout,
             Self::AnswerLeak | Self::UpstreamRefused(_) => ProblemCode::UpstreamRefused,
@@ -127,6 +131,7 @@ impl Fault {
             | Self::NotYours
             | Self::DestinationNotAllowed
             | Self::Denied(_)
+            | Self::Limited
             | Self::Vault(_)
             | Self::Unreachable(_)
             | Self::UpstreamTimeout
@@ -162,6 +167,7 @@ impl Fault {
             | Self::Field { .. }
             | Self::Unauthenticated
             | Self::DestinationNotAllowed
+            | Self::Limited
             | Self::UpstreamTimeout
             | Self::Audit => self.code().as_str(),
         }
@@ -186,6 +192,7 @@ impl Fault {
             | Self::NotYours
             | Self::DestinationNotAllowed
             | Self::Denied(_)
+            | Self::Limited
             | Self::Vault(_)
             | Self::Audit
             | Self::Internal(_) => Outcome::Denied,
@@ -248,6 +255,7 @@ impl Fault {
                 Self::Denied("denied.by-vault")
             }
             ProblemCode::UnknownCollection => Self::Vault("vault-unavailable.unknown-collection"),
+            ProblemCode::LimitReached => Self::Limited,
             ProblemCode::Busy => Self::Vault("vault-unavailable.busy"),
             ProblemCode::StoreUnavailable => Self::Vault("vault-unavailable.store"),
             ProblemCode::AuditUnavailable => Self::Vault("vault-unavailable.audit"),
@@ -322,6 +330,13 @@ mod tests {
             assert_eq!(problem.code, ProblemCode::VaultUnavailable);
             assert!(parts.headers.contains_key("retry-after") && !problem.instance.contains("theirs"));
         }
+    }
+
+    #[test]
+    fn a_limit_of_the_vault_is_the_callers_and_429() {
+        let limit = ClientError::Problem(Box::new(Problem::new(ProblemCode::LimitReached, "theirs", None)));
+        let (parts, problem) = read(Fault::of_vault(&limit).response("ours"));
+        assert_eq!((parts.status.as_u16(), problem.code), (429, ProblemCode::LimitReached));
     }
 
     #[test]

@@ -20,7 +20,7 @@ use rustls_pki_types::ServerName;
 use std::collections::HashMap;
 use std::error::Error;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -125,8 +125,23 @@ impl Upstreams {
         limit: usize,
         within: Duration,
     ) -> Result<Answer, Fault> {
+        self.send_noting(target, outbound, limit, within, &AtomicBool::new(false)).await
+    }
+
+    /// The same, and sets `answered` once the head of an answer is there, whatever becomes of the rest.
+    ///
+    /// # Errors
+    /// As [`Upstreams::send`].
+    pub async fn send_noting(
+        &self,
+        target: &Arc<Target>,
+        outbound: Outbound,
+        limit: usize,
+        within: Duration,
+        answered: &AtomicBool,
+    ) -> Result<Answer, Fault> {
         let client = self.client(target);
-        let exchange = exchange(client, target, outbound, limit, within);
+        let exchange = exchange(client, target, outbound, (limit, within), answered);
         tokio::time::timeout(within, exchange).await.unwrap_or(Err(Fault::UpstreamTimeout))
     }
 
@@ -140,8 +155,8 @@ async fn exchange(
     client: Client<Connector, Full<Bytes>>,
     target: &Target,
     outbound: Outbound,
-    limit: usize,
-    within: Duration,
+    (limit, within): (usize, Duration),
+    answered: &AtomicBool,
 ) -> Result<Answer, Fault> {
     let (head, body) = outbound.into_parts();
     let mut request = Request::new(Full::new(body));
@@ -150,6 +165,7 @@ async fn exchange(
     *request.headers_mut() = head.headers;
     *request.version_mut() = Version::HTTP_11;
     let response = client.request(request).await.map_err(|error| unreachable_because(&error))?;
+    answered.store(true, Ordering::Release);
     let (parts, incoming) = response.into_parts();
     if parts.status == StatusCode::SWITCHING_PROTOCOLS {
         return Err(Fault::UpstreamRefused("upstream-refused.protocol-switch"));

@@ -13,12 +13,14 @@ pub const MASTERCARD: &str = "5555555555554444";
 /// The published American Express test number.
 pub const AMEX: &str = "378282246310005";
 
-/// The `n`-th bulk number: 16 digits that start with 0 (no brand has industry identifier 0) and satisfy Luhn.
+/// The `n`-th bulk number: 16 digits that start with 0 (no brand has industry identifier 0) and satisfy Luhn. The digits
+/// of `n` stand in it last first, so that neighbours are of different issuers, as customers' cards are: a hundred of one
+/// issuer and one last four are more than a vault takes in a day.
 ///
 /// # Errors
 /// Never for `n` below 10^14.
 pub fn bulk(n: u64) -> Result<Pan> {
-    let body = format!("0{n:014}");
+    let body: String = std::iter::once('0').chain(format!("{n:014}").chars().rev()).collect();
     let sum: u32 = body
         .bytes()
         .rev()

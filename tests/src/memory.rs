@@ -1,5 +1,6 @@
 //! Reads another process's writable memory, page by page, and says where in it something stands.
-//! Must never read a page that is not there: that would bring it into being. Tests: `tests/tests/hardening.rs`.
+//! Must never read a page that is not there: that would bring it into being. Tests: `tests/tests/memory.rs`, `tests/tests/sad.rs`, whose
+//! controls find what must be there.
 
 use anyhow::{Context, Result};
 use std::fs::{self, File};
@@ -27,6 +28,14 @@ pub struct Scan {
     pub bytes: usize,
     /// Pages of the process that lie in swap.
     pub swapped: usize,
+}
+
+impl Scan {
+    /// How often a needle stands in it.
+    #[must_use]
+    pub fn count(&self, what: &str) -> usize {
+        self.hits.iter().filter(|hit| hit.what == what).count()
+    }
 }
 
 /// Looks for every needle in every writable mapping of a process, stacks included.

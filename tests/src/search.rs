@@ -3,7 +3,7 @@
 
 use data_encoding::{BASE64, BASE64URL_NOPAD, HEXLOWER, HEXUPPER};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The forms in which a leaked number is looked for.
 #[must_use]
@@ -73,7 +73,20 @@ pub fn contains(bytes: &[u8], form: &[u8]) -> bool {
 /// Every file below `dir` in which `pan` stands in some encoding, as `path: encoding`.
 #[must_use]
 pub fn find_in_files(pan: &str, dir: &Path) -> Vec<String> {
-    let mut hits = Vec::new();
+    let hit = |(path, bytes): (PathBuf, Vec<u8>)| Some(format!("{}: {}", path.display(), find(pan, &bytes)?));
+    files(dir).into_iter().filter_map(hit).collect()
+}
+
+/// How often `form` stands in `bytes`.
+#[must_use]
+pub fn count(bytes: &[u8], form: &[u8]) -> usize {
+    memchr::memmem::find_iter(bytes, form).count()
+}
+
+/// Every file below `dir` with its content.
+#[must_use]
+pub fn files(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut files = Vec::new();
     let mut queue = vec![dir.to_owned()];
     while let Some(next) = queue.pop() {
         let Ok(entries) = fs::read_dir(&next) else { continue };
@@ -81,10 +94,10 @@ pub fn find_in_files(pan: &str, dir: &Path) -> Vec<String> {
             let path = entry.path();
             if path.is_dir() {
                 queue.push(path);
-            } else if let Some(name) = fs::read(&path).ok().and_then(|bytes| find(pan, &bytes)) {
-                hits.push(format!("{}: {name}", path.display()));
+            } else if let Ok(bytes) = fs::read(&path) {
+                files.push((path, bytes));
             }
         }
     }
-    hits
+    files
 }

@@ -41,6 +41,8 @@ pub struct Options {
     pub upstream: Option<SocketAddr>,
     /// age public keys that the vault encrypts backups to.
     pub recipients: Vec<String>,
+    /// Tables added to the end of `vault.toml`.
+    pub vault_tables: &'static str,
 }
 
 impl Default for Options {
@@ -54,6 +56,7 @@ impl Default for Options {
             audit: String::new(),
             upstream: None,
             recipients: Vec::new(),
+            vault_tables: "",
         }
     }
 }
@@ -412,7 +415,7 @@ fn write_vault_configuration(
     options: &Options,
     addresses: Option<(SocketAddr, SocketAddr)>,
 ) -> Result<()> {
-    let Options { workers, audit, recipients, .. } = options;
+    let Options { workers, audit, recipients, vault_tables: tables, .. } = options;
     let any = "127.0.0.1:0".to_owned();
     let (data, admin) =
         addresses.map_or((any.clone(), any), |(data, admin)| (data.to_string(), admin.to_string()));
@@ -440,7 +443,7 @@ key = "ca-vault.cordon.test.key"
 client_roots = "ca.pem"
 
 {audit}
-"#
+{tables}"#
     );
     write_private(&dir.join("vault.toml"), &text)
 }

@@ -94,41 +94,83 @@ async fn administration_is_for_the_operator_alone_and_on_its_own_listener() -> R
     Ok(())
 }
 
-#[tokio::test]
-async fn unknown_foreign_and_deleted_tokens_get_the_same_answer() -> Result<()> {
-    let stack = Stack::start(Options { gateway: false, ..Options::default() }).await?;
+/// The answer to one token, as bytes, without what differs by request (the request's id).
+async fn answer_to(stack: &Stack, service: &str, call: &str, body: &impl serde::Serialize) -> Result<String> {
+    let request = http::Request::post(format!("/v1/collections/cards/{call}"))
+        .header("host", "vault.cordon.test")
+        .header("cordon-request-id", "the-same")
+        .body(http_body_util::Full::new(serde_json::to_vec(body)?.into()))?;
+    let tls = cordon_tests::https::tls(&stack.authority.root(), Some(&stack.identity(service)))?;
+    let address = stack.vault.address("data")?;
+    let mut answer = cordon_tests::https::send(address, "vault.cordon.test", &tls, request).await?;
+    answer.headers.remove("date");
+    Ok(format!("{} {:?} {}", answer.status, answer.headers, String::from_utf8_lossy(&answer.body)))
+}
+
+/// Tokens that this caller must not tell apart: drawn by nobody, another collection's, expired, deleted.
+async fn tokens_that_are_not_there(stack: &Stack) -> Result<[Token; 4]> {
     let administrator = stack.administrator()?;
-    let other = cordon_card::CollectionName::parse("other").context("a name")?;
-    let create = cordon_wire::CreateCollection {
-        name: other,
-        profile: cordon_wire::TokenProfile::default(),
+    let request = cordon_wire::InitRequest {
+        seal: cordon_wire::SealKind::DevFile,
+        custodians: Vec::new(),
+        threshold: 3,
+    };
+    administrator.init(&request).await?;
+    stack.unseal().await?;
+    let create = |name, ttl_s| cordon_wire::CreateCollection {
+        name,
+        profile: cordon_wire::TokenProfile { ttl_s, ..cordon_wire::TokenProfile::default() },
         expected_cards: 1_000,
     };
-    administrator.create_collection(&create).await?;
-    let collection = stack::cards()?;
+    let (collection, other) =
+        (stack::cards()?, cordon_card::CollectionName::parse("other").context("a name")?);
+    administrator.create_collection(&create(collection.clone(), Some(1))).await?;
+    administrator.create_collection(&create(other.clone(), None)).await?;
     let tokenizer = stack.tokenizer("gateway-ingress")?;
-    let answer = tokenizer.tokenize(&collection, &cards::only(cards::bulk(8)?)).await?;
-    let deleted = done(answer.items.into_iter().next().context("an item")?)?.token;
+    let made = async |collection, n| -> Result<Token> {
+        let answer = tokenizer.tokenize(collection, &cards::only(cards::bulk(n)?)).await?;
+        Ok(done(answer.items.into_iter().next().context("an item")?)?.token)
+    };
+    let foreign = made(&other, 1).await?;
+    let deleted = made(&collection, 2).await?;
     let request = cordon_wire::DeleteRequest { items: vec![deleted.clone().into()] };
-    done(
-        stack
-            .tokenizer("operator")?
-            .delete(&collection, &request)
-            .await?
-            .items
-            .into_iter()
-            .next()
-            .context("one")?,
-    )?;
-    let unknown = Token::opaque(Environment::Dev, &[3; 17]);
-    let answer = stack
-        .revealer("gateway-egress")?
-        .detokenize(&collection, &cards::reveal_all(&[deleted, unknown]))
-        .await?;
-    let texts: Vec<_> =
-        answer.items.iter().map(serde_json::to_string).collect::<std::result::Result<_, _>>()?;
-    assert_eq!(texts[0], texts[1]);
-    assert!(texts[0].contains("token-not-found"), "{}", texts[0]);
+    stack.tokenizer("operator")?.delete(&collection, &request).await?;
+    let expired = made(&collection, 3).await?;
+    let deadline = std::time::Instant::now() + cordon_tests::patience();
+    let inspect = cordon_wire::InspectRequest { items: vec![expired.clone().into()] };
+    while answer_to(stack, "operator", "inspect", &inspect).await?.contains("masked") {
+        anyhow::ensure!(std::time::Instant::now() < deadline, "it expires");
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    Ok([Token::opaque(Environment::Dev, &[3; 17]), foreign, expired, deleted])
+}
+
+#[tokio::test]
+async fn unknown_foreign_expired_and_deleted_tokens_get_the_same_bytes() -> Result<()> {
+    let stack = Stack::bare(Options { gateway: false, ..Options::default() }).await?;
+    let tokens = tokens_that_are_not_there(&stack).await?;
+    let mut answers: [Vec<String>; 3] = Default::default();
+    for token in &tokens {
+        let inspect = cordon_wire::InspectRequest { items: vec![token.clone().into()] };
+        let delete = cordon_wire::DeleteRequest { items: vec![token.clone().into()] };
+        let given = [
+            answer_to(&stack, "gateway-egress", "detokenize", &cards::reveal(token)).await?,
+            answer_to(&stack, "operator", "inspect", &inspect).await?,
+            answer_to(&stack, "operator", "delete", &delete).await?,
+        ];
+        for (all, one) in answers.iter_mut().zip(given) {
+            all.push(one);
+        }
+    }
+    for all in &answers {
+        assert!(all.iter().all(|one| Some(one) == all.first()), "{all:#?}");
+        assert!(all.iter().all(|one| one.contains("token-not-found")), "{all:#?}");
+    }
+    // In one batch too, in any place of it.
+    let answer =
+        stack.revealer("gateway-egress")?.detokenize(&stack::cards()?, &cards::reveal_all(&tokens)).await?;
+    let items = answer.items.iter().map(serde_json::to_string).collect::<std::result::Result<Vec<_>, _>>()?;
+    assert!(items.iter().all(|item| Some(item) == items.first()), "{items:#?}");
     Ok(())
 }
 

@@ -74,7 +74,7 @@ async fn the_token_charged_through_egress_reaches_the_processor_as_the_card() ->
     // The security code is given out once (PCI DSS 3.3.1): the same charge again has none and is not sent.
     let before = stack.processor.bytes().len();
     let again = stack.charge("signup", "/v1/charges", &body).await?;
-    assert_eq!((again.status.as_u16(), again.problem()?.as_str()), (410, "gone"));
+    assert_eq!((again.status.as_u16(), again.problem()?.as_str()), (410, "code-gone"));
     assert_eq!(stack.processor.bytes().len(), before);
     Ok(())
 }

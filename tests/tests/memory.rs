@@ -16,7 +16,8 @@ use tokio_rustls::client::TlsStream;
 const MARK: &str = "0735192648";
 
 fn marked(number: u64) -> Result<Pan> {
-    cards::bulk(73_519_264_800_000 + number)
+    let digits: String = format!("{}", 73_519_264_800_000 + number).chars().rev().collect();
+    cards::bulk(digits.parse()?)
 }
 
 /// The mark in every encoding a leak could take, and each number as an integer.

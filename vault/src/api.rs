@@ -92,17 +92,28 @@ impl Refused {
 async fn refuse<S: Store>(vault: &Vault<S>, caller: &Caller, refused: Refused) -> Response<Body> {
     let code = refused.error.code();
     let outcome = match &refused.error {
+        VaultError::Limited(reached) => {
+            tracing::warn!(who = %caller.who, limit = reached.kind.as_str(), "a limit is reached");
+            vault.metrics().limited(reached.kind, 1);
+            Outcome::Denied
+        }
         VaultError::Refused(_) | VaultError::Explained(..) | VaultError::NotUnsealed(_) => Outcome::Denied,
         other => {
             tracing::error!(error = %other, request = %caller.request, "a call failed");
             Outcome::Failed
         }
     };
-    let event = caller.event(refused.action, outcome).reason(code.as_str());
+    let event = caller.event(refused.action, outcome).reason(refused.error.reason());
     let recorded =
         if may_be_a_flood(code) { vault.note_refusal(event).await } else { vault.note(event).await };
     match recorded {
-        Ok(()) => problem(code, refused.error.detail(), caller),
+        Ok(()) => {
+            let mut response = problem(code, refused.error.detail(), caller);
+            if let Some(seconds) = refused.error.retry_after() {
+                response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+            }
+            response
+        }
         Err(error) => problem(error.code(), None, caller),
     }
 }

@@ -58,12 +58,6 @@ impl Collection {
     pub fn is_over(&self, row: &Row, now: u64) -> bool {
         self.end_of(row).is_some_and(|end| end <= now)
     }
-
-    /// Whether records of this collection can have an end.
-    #[must_use]
-    pub fn has_ends(&self) -> bool {
-        self.profile.expires_at(0).is_some() || matches!(self.retention, Some(Retention::Days(_)))
-    }
 }
 
 impl From<&Collection> for cordon_wire::Collection {

@@ -1,6 +1,7 @@
 //! The vault's configuration file, as `docs/configuration.md` describes it.
 //! Must never hold a secret inline or a default that weakens security. Tests: at the end of the file.
 
+use crate::limits::LimitsConfig;
 use cordon_archive::{Recipients, SealError};
 use cordon_card::Environment;
 use cordon_daemon::process::Exceptions;
@@ -21,7 +22,7 @@ pub struct Config {
     pub policies: PathBuf,
     /// Threads that serve; the machine's cores when absent.
     pub workers: Option<usize>,
-    /// The five data calls.
+    /// The six data calls.
     pub data: Listen,
     /// Administration.
     pub admin: Listen,
@@ -44,6 +45,9 @@ pub struct Config {
     /// What this installation does without.
     #[serde(default)]
     pub hardening: Exceptions,
+    /// How much one caller may ask, and how many numbers of one range anybody may.
+    #[serde(default)]
+    pub limits: LimitsConfig,
 }
 
 /// Where a listener binds.
@@ -152,6 +156,7 @@ impl Config {
         if let Err(error) = self.backup.recipients() {
             faults.push(format!("backup.recipients: {error}"));
         }
+        faults.extend(self.limits.faults());
         if self.workers == Some(0) {
             faults.push("workers must be at least 1".to_owned());
         }
@@ -206,6 +211,18 @@ mod tests {
         let config: Config = toml::from_str(&text("workers = 0", "0.0.0.0:1", "10.0.0.1:1")).unwrap();
         let faults = config.resolve(Path::new("vault.toml")).unwrap_err();
         assert_eq!(faults.len(), 3, "{faults:?}");
+    }
+
+    #[test]
+    fn limits_are_read_and_checked() {
+        let config: Config = toml::from_str(&text(
+            "limits = { misses = 5, cards_per_range = 900 }",
+            "127.0.0.1:0",
+            "127.0.0.1:0",
+        ))
+        .unwrap();
+        assert_eq!((config.limits.misses, config.limits.miss_window_s), (5, 300));
+        assert_eq!(config.resolve(Path::new("vault.toml")).unwrap_err().len(), 1);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What can go wrong in the vault, whose fault it is, and the one place where it becomes a problem code.
 //! Must never carry request text, card data or key material. Tests: the API's end-to-end tests.
 
+use crate::limits::Reached;
 use cordon_wire::ProblemCode;
 
 /// A call or an item that could not be carried out.
@@ -13,6 +14,9 @@ pub enum VaultError {
     /// The caller's, with words of our own about what is wrong. Never request text.
     #[error("refused: {code}: {words}", code = .0.as_str(), words = .1)]
     Explained(ProblemCode, String),
+    /// The caller's: it, or everybody for a range of card numbers, used up a limit.
+    #[error("refused: {}", .0.kind.as_str())]
+    Limited(Reached),
     /// The operator's: the vault is sealed or not initialised.
     #[error("the vault is not unsealed")]
     NotUnsealed(ProblemCode),
@@ -36,10 +40,29 @@ impl VaultError {
     pub fn code(&self) -> ProblemCode {
         match self {
             Self::Refused(code) | Self::Explained(code, _) | Self::NotUnsealed(code) => *code,
+            Self::Limited(_) => ProblemCode::LimitReached,
             Self::Audit(_) => ProblemCode::AuditUnavailable,
             Self::Store(crate::store::StoreError::Conflict) => ProblemCode::Conflict,
             Self::Store(_) => ProblemCode::StoreUnavailable,
             Self::Integrity(_) | Self::Randomness => ProblemCode::Internal,
+        }
+    }
+
+    /// The reason on the audit line: the code, and after a point what only an operator may know.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Limited(reached) => reached.kind.as_str(),
+            other => other.code().as_str(),
+        }
+    }
+
+    /// After how many seconds a refused call may succeed, where that is known.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<u64> {
+        match self {
+            Self::Limited(reached) => Some(reached.wait.as_secs().saturating_add(1)),
+            _other => None,
         }
     }
 

@@ -13,6 +13,7 @@ pub mod error;
 pub mod fingerprint;
 pub mod keyring;
 pub mod keys;
+pub mod limits;
 pub mod metrics;
 pub mod mint;
 pub mod record;

@@ -1,6 +1,7 @@
 //! Counters and histograms of the vault. Labels come from fixed lists only.
 //! Must never have a label whose value comes from a request. Tests: `tests/tests/api.rs`.
 
+use crate::limits::Kind;
 use cordon_daemon::metrics::LATENCY_BUCKETS;
 use cordon_daemon::server::ConnectionMetrics;
 use http::StatusCode;
@@ -25,11 +26,18 @@ struct LatencyLabel {
     call: &'static str,
 }
 
+/// What a refusal by a limit is counted under.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LimitLabel {
+    limit: &'static str,
+}
+
 /// The vault's metrics.
 #[derive(Debug)]
 pub struct Metrics {
     calls: Family<CallLabel, Counter>,
     latency: Family<LatencyLabel, Histogram, fn() -> Histogram>,
+    limited: Family<LimitLabel, Counter>,
     connections: ConnectionMetrics,
     integrity: Counter,
     gauges: Gauges,
@@ -93,11 +101,13 @@ impl Metrics {
         let mut registry = cordon_daemon::metrics::Metrics::new("cordon_vault");
         let calls = Family::<CallLabel, Counter>::default();
         let latency = Family::<LatencyLabel, Histogram, fn() -> Histogram>::new_with_constructor(histogram);
+        let limited = Family::<LimitLabel, Counter>::default();
         let connections = ConnectionMetrics::default();
         let integrity = Counter::default();
         let gauges = Gauges::default();
         registry.register("calls", "Data calls answered, by status class", calls.clone());
         registry.register("call_latency_seconds", "Time to answer a data call", latency.clone());
+        registry.register("limited", "Calls and items refused by a limit", limited.clone());
         connections.register(&mut registry);
         registry.register("unsealed", "1 when keys are in memory", gauges.unsealed.clone());
         registry.register("audit_lines", "Lines in the audit log", gauges.audit_lines.clone());
@@ -135,7 +145,7 @@ impl Metrics {
             "Stored records and keyrings that did not open where they stand",
             integrity.clone(),
         );
-        Self { calls, latency, connections, integrity, gauges, registry }
+        Self { calls, latency, limited, connections, integrity, gauges, registry }
     }
 
     /// Counts one answered data call.
@@ -152,6 +162,11 @@ impl Metrics {
     /// Counts stored records or keyrings that did not open where they stand (threat B12).
     pub fn integrity_failures(&self, found: u64) {
         self.integrity.inc_by(found);
+    }
+
+    /// Counts calls or items that a limit refused.
+    pub fn limited(&self, kind: Kind, count: u64) {
+        self.limited.get_or_create(&LimitLabel { limit: kind.as_str() }).inc_by(count);
     }
 
     /// Counters of the listeners.

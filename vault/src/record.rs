@@ -32,6 +32,22 @@
 //!     let _proof = OpenProof::for_detokenize(permit, receipt, collection);
 //! }
 //! ```
+//!
+//! A record has no place for a security code, and a code cannot be made into anything that has one (PCI DSS 3.3.1):
+//!
+//! ```compile_fail,E0560
+//! fn smuggle(pan: cordon_card::Pan, cvv: cordon_card::Cvv) -> cordon_vault::record::CardData {
+//!     let metadata = cordon_vault::record::Metadata::none();
+//!     cordon_vault::record::CardData { pan, expiry: None, metadata, created_at: 0, cvv }
+//! }
+//! ```
+//!
+//! ```compile_fail,E0599
+//! fn smuggle(cvv: cordon_card::Cvv) -> cordon_vault::record::Metadata {
+//!     let pairs = std::collections::BTreeMap::from([("note".to_owned(), cvv.to_string())]);
+//!     cordon_vault::record::Metadata::from_pairs(&pairs).unwrap()
+//! }
+//! ```
 
 use std::fmt;
 
@@ -383,8 +399,18 @@ pub fn reindex(
     Ok(IndexEntry { version: to.version(), fingerprint })
 }
 
-/// Puts what a repeated tokenization brought into a stored record, without giving out what is in it. None if
-/// the record already says the same under the active key. A record under a compromised key is moved by it.
+/// A record sealed anew for a known card.
+#[derive(Debug)]
+pub struct Refreshed {
+    /// The new record.
+    pub sealed: Sealed,
+    /// Whether it says something that the stored one did not, or is under a newer key.
+    pub changed: bool,
+}
+
+/// Puts what a repeated tokenization brought into a stored record, without giving out what is in it. It is sealed anew
+/// also when that is nothing: a known card must cost what a new one costs (threat B45). A record under a
+/// compromised key is moved by it.
 ///
 /// # Errors
 /// [`ChangeError::Refused`] if the record does not open or holds another number; [`ChangeError::Seal`] if the
@@ -395,7 +421,7 @@ pub fn refresh(
     sealed: &Sealed,
     brought: Refresh<'_>,
     now: Timestamp,
-) -> Result<Option<Sealed>, ChangeError> {
+) -> Result<Refreshed, ChangeError> {
     let from = keys.data_key(binding.collection, sealed.key_version).ok_or(Refused)?;
     if !from.state.may_rewrap_from() {
         return Err(Refused.into());
@@ -412,10 +438,19 @@ pub fn refresh(
         card.metadata = metadata;
     }
     let to = keys.active_data_key(binding.collection).ok_or(SealError::Unfit(Unfit::NotActive))?;
-    if !changed && to.version == sealed.key_version {
-        return Ok(None);
-    }
-    Ok(Some(seal(to, binding, &card, now)?))
+    changed |= to.version != sealed.key_version;
+    Ok(Refreshed { sealed: seal(to, binding, &card, now)?, changed })
+}
+
+/// Opens a record that was just sealed and compares the number, before anybody gets a token for it. It costs what a
+/// refresh spends on opening the stored record.
+///
+/// # Errors
+/// [`Refused`]: a defect, or memory that lost a bit.
+pub fn verify(keys: &Unlocked, binding: &Binding<'_>, sealed: &Sealed, pan: &Pan) -> Result<(), Refused> {
+    let key = keys.data_key(binding.collection, sealed.key_version).ok_or(Refused)?;
+    let card = decrypt(key, binding, sealed)?;
+    if bool::from(card.pan.ct_eq(pan)) { Ok(()) } else { Err(Refused) }
 }
 
 fn decrypt(key: &DataKeyVersion, binding: &Binding<'_>, sealed: &Sealed) -> Result<CardData, Refused> {

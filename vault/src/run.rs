@@ -186,6 +186,7 @@ fn run(checked: Checked, mut hardening: Hardening) -> Result<(), StartError> {
         sad_ttl: config.sad_ttl(),
         sad_max: config.sad.max,
         recipients: config.backup.recipients().map_err(StartError::Recipients)?,
+        limits: config.limits.clone(),
     })?);
     let drain = Drain::on_signals(DEADLINE).map_err(StartError::Signals)?;
     let sweeper = start_sweeper(Arc::clone(&vault), drain.clone());

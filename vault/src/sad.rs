@@ -1,7 +1,9 @@
 //! Card verification codes held for one later use: in memory only, encrypted under a key that dies with the
 //! process.
 //!
-//! Must never reach a disk, be serialized, be given out twice, or outlive its time (PCI DSS 3.3.1). Time is monotonic and passed in. Tests: `sad/tests.rs`.
+//! Must never reach a disk, be serialized, be given out twice, outlive its time or the first answer of a destination
+//! (PCI DSS 3.3.1). Time is monotonic and passed in: no step of the wall clock makes a code last longer (threat B53).
+//! Tests: `sad/tests.rs`, `tests/tests/sad.rs`.
 //!
 //! ```compile_fail
 //! fn needs_serialize<T: serde::Serialize>() {}
@@ -31,10 +33,17 @@ pub struct Holds {
     key: XaesKey,
     hold: Duration,
     capacity: usize,
-    held: Expiring<Zeroizing<Vec<u8>>>,
+    held: Expiring<Held>,
     /// Which codes were given out, until they would have expired: told apart from never held in the audit
     /// log.
     taken: Expiring<()>,
+}
+
+/// One held code.
+struct Held {
+    sealed: Zeroizing<Vec<u8>>,
+    /// The card was revealed without it: the answer to that request ends its time.
+    unanswered: bool,
 }
 
 /// Why there is no code to give out. For the audit log: the caller outside is told nothing but that there is
@@ -104,7 +113,7 @@ impl Holds {
         let mut sealed = Zeroizing::new(Vec::new());
         self.key.seal_onto(&aad(&place), &*padded(cvv), &mut sealed)?;
         self.taken.remove(&place);
-        self.held.insert(place, now.saturating_add(self.hold), sealed);
+        self.held.insert(place, now.saturating_add(self.hold), Held { sealed, unanswered: false });
         Ok(())
     }
 
@@ -114,7 +123,7 @@ impl Holds {
     /// [`Absent`], which must look the same from outside whichever it is.
     pub fn take(&mut self, collection: CollectionId, token: &Token, now: Duration) -> Result<Cvv, Absent> {
         let place = (number_of(collection), token.clone());
-        let Some((deadline, sealed)) = self.held.remove(&place) else {
+        let Some((deadline, Held { sealed, .. })) = self.held.remove(&place) else {
             let gone = self.taken.deadline(&place).is_some_and(|deadline| now < deadline);
             return Err(if gone { Absent::Gone } else { Absent::NeverHeld });
         };
@@ -127,6 +136,37 @@ impl Holds {
         }
         self.taken.insert(place, deadline, ());
         cvv.ok_or(Absent::Gone)
+    }
+
+    /// The token's card is about to be revealed without its code. Says whether one is held, which the first answer of
+    /// the destination then ends ([`Holds::settle`]).
+    pub fn pass_over(&mut self, collection: CollectionId, token: &Token, now: Duration) -> bool {
+        let place = (number_of(collection), token.clone());
+        match self.held.get_mut(&place) {
+            Some((deadline, held)) if now < *deadline => {
+                held.unanswered = true;
+                true
+            }
+            Some(_) | None => false,
+        }
+    }
+
+    /// A destination answered a request that the token's card was revealed for: wipes the code that was held then. One
+    /// that came since belongs to another authorization and stays. Says whether there was one to wipe.
+    pub fn settle(&mut self, collection: CollectionId, token: &Token) -> bool {
+        let place = (number_of(collection), token.clone());
+        let due = self.held.get_mut(&place).is_some_and(|(_deadline, held)| held.unanswered);
+        if due {
+            drop(self.held.remove(&place));
+        }
+        due
+    }
+
+    /// Wipes the code of a token that is no more.
+    pub fn forget(&mut self, collection: CollectionId, token: &Token) {
+        let place = (number_of(collection), token.clone());
+        drop(self.held.remove(&place));
+        self.taken.remove(&place);
     }
 
     /// Wipes every code whose time is over, and says how many there were.
@@ -188,6 +228,10 @@ impl<V> Expiring<V> {
 
     fn contains(&self, place: &Place) -> bool {
         self.values.contains_key(place)
+    }
+
+    fn get_mut(&mut self, place: &Place) -> Option<&mut (Duration, V)> {
+        self.values.get_mut(place)
     }
 
     fn deadline(&self, place: &Place) -> Option<Duration> {

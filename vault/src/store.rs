@@ -133,6 +133,31 @@ pub struct Replacement {
     pub drop_index_version: Option<u32>,
 }
 
+/// One card of a tokenization: new, or known before.
+#[derive(Debug)]
+pub enum CardWrite {
+    /// A card that was not found.
+    Insert(NewCard),
+    /// A card that was found: its record, sealed anew.
+    Refresh(Refresh),
+}
+
+/// The new record of a known card. Its row is written whatever is in it, with its index entries, so that a known card
+/// costs the writer and the disk what a new one does (threat B45).
+#[derive(Debug)]
+pub struct Refresh {
+    /// Where the row lives.
+    pub collection: CollectionId,
+    /// Its token.
+    pub token: Token,
+    /// The record as it was read. Compared byte for byte.
+    pub expected: Sealed,
+    /// The record to put in its place. At most [`MAX_SEALED`] bytes.
+    pub sealed: Sealed,
+    /// Whether the new record says something else. If not, another writer's record is as good, and stays.
+    pub changed: bool,
+}
+
 /// A small named blob with a version: keyring, collections, seal.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Document {
@@ -189,6 +214,16 @@ pub trait Store: Send + Sync + 'static {
         &self,
         cards: Vec<NewCard>,
     ) -> impl Future<Output = Result<Committed<Vec<Inserted>>, StoreError>> + Send;
+
+    /// Inserts new cards and refreshes known ones, all in one commit. `true`: it was written. `false`: another writer was
+    /// first (the card has a token or lost it, the drawn token exists, the record is another one): find it again.
+    ///
+    /// # Errors
+    /// As [`Store::insert`].
+    fn write_cards(
+        &self,
+        cards: Vec<CardWrite>,
+    ) -> impl Future<Output = Result<Committed<Vec<bool>>, StoreError>> + Send;
 
     /// Finds each card by the first of its index entries that is claimed.
     ///

@@ -6,6 +6,7 @@
 use crate::collections::{Collection, Collections};
 use crate::error::VaultError;
 use crate::keyring::Unlocked;
+use crate::limits::{Limits, LimitsConfig};
 use crate::record::SealError;
 use crate::sad::{HoldError, Holds};
 use crate::seal::SealDocument;
@@ -33,10 +34,12 @@ mod cryptoperiod;
 mod detokenize;
 mod export;
 mod key_state;
+mod limit;
 mod rekey;
 mod retention;
 mod rewrap;
 mod select;
+mod settle;
 mod stream;
 mod tokenize;
 
@@ -54,6 +57,7 @@ pub struct Vault<S> {
     state: RwLock<State>,
     collections: RwLock<Arc<Collections>>,
     holds: Mutex<Holds>,
+    limits: Mutex<Limits>,
     /// One administrative change at a time in this process; across processes the store's compare-and-set decides.
     changing: tokio::sync::Mutex<()>,
     /// New shares or a new root key, under way.
@@ -103,6 +107,8 @@ pub struct Parts<S> {
     pub sad_max: usize,
     /// Whom backups are encrypted to; none are taken without.
     pub recipients: Option<Recipients>,
+    /// How much may be asked for.
+    pub limits: LimitsConfig,
 }
 
 /// Where the vault stands. A state has only what exists in it.
@@ -183,6 +189,7 @@ impl<S: Store> Vault<S> {
             state: RwLock::new(state),
             collections: RwLock::new(Arc::new(collections)),
             holds: Mutex::new(holds),
+            limits: Mutex::new(Limits::new(parts.limits)),
             changing: tokio::sync::Mutex::default(),
             rekey: Mutex::default(),
             rewraps,

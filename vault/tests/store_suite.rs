@@ -16,6 +16,10 @@ mod conformance;
 mod durability;
 
 #[cfg(test)]
+#[path = "store_suite/equal_work.rs"]
+mod equal_work;
+
+#[cfg(test)]
 #[path = "store_suite/races.rs"]
 mod races;
 

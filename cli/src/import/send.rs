@@ -104,7 +104,9 @@ async fn send(
 fn passes(error: &ClientError) -> bool {
     match error {
         ClientError::Unreachable(_) | ClientError::TimedOut => true,
-        ClientError::Problem(problem) => matches!(problem.code, ProblemCode::Busy),
+        ClientError::Problem(problem) => {
+            matches!(problem.code, ProblemCode::Busy | ProblemCode::LimitReached)
+        }
         _ => false,
     }
 }

@@ -18,8 +18,8 @@ use cordon_wire::{
     DestructionRecord, DetokenizeRequest, ExportRequest, InitRequest, InitResponse, InspectRequest,
     Inspected, Items, KeyList, KeyStateRequest, KeyStateResponse, LookupRequest, LookupResult, Operation,
     Problem, RekeyList, RekeyRequest, RekeyShare, RekeyStatus, RetentionReport, RetentionRequest, Revealed,
-    RewrapList, RewrapRequest, RewrapStatus, RotateRequest, RotateResponse, SealStatus, Status,
-    TokenizeRequest, Tokenized, UnsealRequest,
+    RewrapList, RewrapRequest, RewrapStatus, RotateRequest, RotateResponse, SealStatus, SettleRequest,
+    Settled, Status, TokenizeRequest, Tokenized, UnsealRequest,
 };
 use transport::Transport;
 
@@ -128,6 +128,18 @@ impl Revealer {
         request: &DetokenizeRequest,
     ) -> Result<Items<Revealed>, ClientError> {
         self.0.post(&data_path(collection, "detokenize"), request).await
+    }
+
+    /// `POST /v1/collections/{c}/settle`: the destination answered, nothing may be held for these tokens any more.
+    ///
+    /// # Errors
+    /// [`ClientError`]; items refused alone are in the answer.
+    pub async fn settle(
+        &self,
+        collection: &CollectionName,
+        request: &SettleRequest,
+    ) -> Result<Items<Settled>, ClientError> {
+        self.0.post(&data_path(collection, "settle"), request).await
     }
 }
 

@@ -13,6 +13,8 @@ pub enum ActionKind {
     Tokenize,
     /// Vault: token in, card out.
     Detokenize,
+    /// Vault: the destination answered, wipe what is held for the token.
+    Settle,
     /// Vault: is this card known?
     Lookup,
     /// Vault: masked view of a card.
@@ -35,9 +37,10 @@ pub enum ActionKind {
 
 impl ActionKind {
     /// Every action.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Tokenize,
         Self::Detokenize,
+        Self::Settle,
         Self::Lookup,
         Self::Inspect,
         Self::Delete,
@@ -55,6 +58,7 @@ impl ActionKind {
         match self {
             Self::Tokenize => "tokenize",
             Self::Detokenize => "detokenize",
+            Self::Settle => "settle",
             Self::Lookup => "lookup",
             Self::Inspect => "inspect",
             Self::Delete => "delete",
@@ -111,6 +115,8 @@ actions! {
     Tokenize
     /// See [`ActionKind::Detokenize`].
     Detokenize
+    /// See [`ActionKind::Settle`].
+    Settle
     /// See [`ActionKind::Lookup`].
     Lookup
     /// See [`ActionKind::Inspect`].

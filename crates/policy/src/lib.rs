@@ -25,7 +25,7 @@ mod statements;
 
 pub use action::{
     Action, ActionKind, Administer, Approve, Delete, Detokenize, Export, Forward, Inspect, Lookup, Observe,
-    Send, Tokenize, UnknownAction,
+    Send, Settle, Tokenize, UnknownAction,
 };
 pub use bundle::Bundle;
 pub use cases::{Case, CaseReport, Expect, load_cases};

@@ -1,4 +1,4 @@
-//! The five data calls, all batches: `items` in, one result or one problem per item out, in order.
+//! The six data calls, all batches: `items` in, one result or one problem per item out, in order.
 //! Must never give a PAN a second way out: [`Revealed`] is the only response that carries one.
 //! Tests: `crates/wire/tests/golden.rs`.
 
@@ -85,7 +85,7 @@ pub struct DetokenizeRequest {
 pub struct DetokenizeItem {
     /// The token.
     pub token: Submitted<Token>,
-    /// Also give out the held security code, once. Its absence is not an error of the item.
+    /// Also give out the held security code, once. If none is held the item is refused, and nothing of it revealed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub cvv: bool,
 }
@@ -98,9 +98,36 @@ pub struct Revealed {
     /// The kept expiry, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expiry: Option<Expiry>,
-    /// The held security code, if asked for and still held.
+    /// The held security code, if asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cvv: Option<Submitted<Cvv>>,
+    /// A security code is held that was not asked for: settle the token once the destination has answered.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub code_held: bool,
+}
+
+/// Body of `POST /v1/collections/{c}/settle`: the destination answered a request that these tokens were revealed for,
+/// so that no security code may be held for them any more (PCI DSS 3.3.1).
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SettleRequest {
+    /// Name of the service the caller acted for.
+    pub service: String,
+    /// Name of the destination that got the card.
+    pub destination: String,
+    /// Why, as the route declares it.
+    pub purpose: String,
+    /// Name of the gateway route.
+    pub route: String,
+    /// Tokens whose security codes are to be wiped.
+    pub items: Vec<Submitted<Token>>,
+}
+
+/// Answer to one settled token, whether or not a code was held for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settled {
+    /// The token that no code is held for.
+    pub token: Token,
 }
 
 /// Body of `POST /v1/collections/{c}/lookup`.

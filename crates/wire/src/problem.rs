@@ -40,10 +40,14 @@ pub enum ProblemCode {
     BadToken,
     /// No such token in this collection for this caller (unknown, foreign, expired and deleted look alike).
     TokenNotFound,
-    /// The single-use token, or the held security code, was already given out.
+    /// The single-use token was already given out.
     Gone,
+    /// No security code is held for the token: given out, wiped, expired and never held look alike.
+    CodeGone,
     /// Too much metadata on one card.
     MetadataTooLarge,
+    /// A metadata key that names sensitive authentication data (PCI DSS 3.3.1).
+    MetadataForbidden,
     /// No such collection.
     UnknownCollection,
     /// The name is taken.
@@ -74,6 +78,8 @@ pub enum ProblemCode {
     KeyUnavailable,
     /// Too many requests; try again later.
     Busy,
+    /// The caller, or everybody for this range of card numbers, used up what a limit allows.
+    LimitReached,
     /// A defect of ours: the request id finds it in the log.
     Internal,
 }
@@ -130,7 +136,17 @@ impl ProblemCode {
             Self::BadToken => ("bad-token", 422, "The token is not one of this environment."),
             Self::TokenNotFound => ("token-not-found", 404, "No such token for this caller."),
             Self::Gone => ("gone", 410, "It was given out once and is gone."),
+            Self::CodeGone => (
+                "code-gone",
+                410,
+                "No security code is held for this token: ask the cardholder for it again.",
+            ),
             Self::MetadataTooLarge => ("metadata-too-large", 422, "The metadata exceeds 1 KiB."),
+            Self::MetadataForbidden => (
+                "metadata-forbidden",
+                422,
+                "Metadata can't hold a security code, track data or a PIN: send the code as `cvv`.",
+            ),
             Self::UnknownCollection => ("unknown-collection", 404, "No such collection for this caller."),
             Self::Conflict => ("conflict", 409, "It exists already or was changed meanwhile."),
             Self::NotInitialized => {
@@ -164,6 +180,7 @@ impl ProblemCode {
                 "A key is suspended, compromised or past its cryptoperiod; see `cordon keys list`.",
             ),
             Self::Busy => ("busy", 429, "Too many requests; try again later."),
+            Self::LimitReached => ("limit-reached", 429, "A limit is reached; try again when it is over."),
             Self::Internal => ("internal", 500, "An internal error; the request id finds it in the log."),
         }
     }
@@ -208,12 +225,14 @@ impl Problem {
 pub struct ItemProblem {
     /// The stable code.
     pub code: ProblemCode,
+    /// HTTP status that a call with this item alone would have.
+    pub status: u16,
     /// Fixed text of the code.
     pub title: String,
 }
 
 impl From<ProblemCode> for ItemProblem {
     fn from(code: ProblemCode) -> Self {
-        Self { code, title: code.title().to_owned() }
+        Self { code, status: code.status(), title: code.title().to_owned() }
     }
 }

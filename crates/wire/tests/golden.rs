@@ -5,8 +5,8 @@ mod golden {
     use cordon_card::{CardId, Cvv, Environment, Expiry, Pan, Token};
     use cordon_wire::{
         Delivery, DetokenizeItem, DetokenizeRequest, InitResponse, IssuedShare, ItemResult, Items, Problem,
-        ProblemCode, Revealed, SealKind, SealState, SealStatus, ShareText, Submitted, TokenProfile,
-        TokenizeItem, TokenizeRequest, Tokenized,
+        ProblemCode, Revealed, SealKind, SealState, SealStatus, SettleRequest, Settled, ShareText, Submitted,
+        TokenProfile, TokenizeItem, TokenizeRequest, Tokenized,
     };
     use proptest::prelude::*;
     use zeroize::Zeroizing;
@@ -68,7 +68,7 @@ mod golden {
         let items = vec![ItemResult::Ok(done.clone()), ItemResult::Error(ProblemCode::BadPan.into())];
         let text = json(&Items { items });
         let wanted = format!(
-            r#"{{"items":[{{"ok":{{"token":"{}","card_id":"{}","brand":"visa","last_four":"1111"}}}},{{"error":{{"code":"bad-pan","title":"The card number is not valid."}}}}]}}"#,
+            r#"{{"items":[{{"ok":{{"token":"{}","card_id":"{}","brand":"visa","last_four":"1111"}}}},{{"error":{{"code":"bad-pan","status":422,"title":"The card number is not valid."}}}}]}}"#,
             done.token, done.card_id
         );
         assert_eq!(text, wanted);
@@ -88,8 +88,35 @@ mod golden {
             token()
         );
         assert_eq!(json(&request), wanted);
-        let card = Revealed { pan: Pan::parse(VISA).unwrap().into(), expiry: None, cvv: None };
+        let card =
+            Revealed { pan: Pan::parse(VISA).unwrap().into(), expiry: None, cvv: None, code_held: false };
         assert_eq!(json(&card), r#"{"pan":"4111111111111111"}"#);
+        let waiting = Revealed { code_held: true, ..card };
+        assert_eq!(json(&waiting), r#"{"pan":"4111111111111111","code_held":true}"#);
+    }
+
+    #[test]
+    fn settling_names_the_reveal_and_answers_the_token_alone() {
+        let request = SettleRequest {
+            service: "signup".to_owned(),
+            destination: "processor".to_owned(),
+            purpose: "charge".to_owned(),
+            route: "charge".to_owned(),
+            items: vec![token().into()],
+        };
+        let wanted = format!(
+            r#"{{"service":"signup","destination":"processor","purpose":"charge","route":"charge","items":["{}"]}}"#,
+            token()
+        );
+        assert_eq!(json(&request), wanted);
+        assert_eq!(json(&Settled { token: token() }), format!(r#"{{"token":"{}"}}"#, token()));
+    }
+
+    #[test]
+    fn a_code_that_is_gone_is_410_for_the_item_and_the_call() {
+        let item = ItemResult::<Revealed>::Error(ProblemCode::CodeGone.into());
+        assert!(json(&item).starts_with(r#"{"error":{"code":"code-gone","status":410,"title":"#));
+        assert_eq!(Problem::new(ProblemCode::CodeGone, "abc", None).status, 410);
     }
 
     #[test]
@@ -99,7 +126,15 @@ mod golden {
             json(&problem),
             r#"{"type":"https://cordon.invalid/problems/leak-blocked","title":"A card number stands outside the declared fields; nothing was forwarded.","status":422,"code":"leak-blocked","instance":"urn:cordon:request:abc"}"#
         );
-        for code in [ProblemCode::Malformed, ProblemCode::Sealed, ProblemCode::Internal, ProblemCode::Gone] {
+        for code in [
+            ProblemCode::Malformed,
+            ProblemCode::Sealed,
+            ProblemCode::Internal,
+            ProblemCode::Gone,
+            ProblemCode::CodeGone,
+            ProblemCode::MetadataForbidden,
+            ProblemCode::LimitReached,
+        ] {
             assert!((400..600).contains(&code.status()));
             assert_eq!(json(&code), format!("\"{}\"", code.as_str()));
         }

@@ -141,6 +141,7 @@ fn revealed(pan: &str, cvv: Option<&str>, expiry: Option<&str>) -> Revealed {
         pan: Pan::parse(pan).unwrap().into(),
         expiry: expiry.map(|text| Expiry::parse(text).unwrap()),
         cvv: cvv.map(|text| Cvv::parse(text).unwrap().into()),
+        code_held: false,
     }
 }
 
@@ -367,7 +368,7 @@ fn tokens_become_cards_in_place_and_the_answer_is_watched_for_them() {
 fn what_the_vault_no_longer_has_is_not_sent() {
     let with_code = format!("{{\"number\":\"{}\",\"cvc\":\"held\"}}", token(3));
     let gone = send(parse_out(&with_code).unwrap()).rewrite(vec![revealed(PAN, None, None)]).map(|_| ());
-    assert_eq!(gone, Err(field(ProblemCode::Gone, "$..cvc")));
+    assert_eq!(gone, Err(field(ProblemCode::CodeGone, "$..cvc")));
     let with_expiry = format!("{{\"number\":\"{}\",\"expiry\":\"x\"}}", token(3));
     let missing = send(parse_out(&with_expiry).unwrap()).rewrite(vec![revealed(PAN, None, None)]).map(|_| ());
     assert_eq!(missing, Err(field(ProblemCode::BadField, "$..expiry")));

@@ -107,7 +107,7 @@ impl Tokens {
             echoes.add(&pan);
             edits.push(edit(number, pan.expose()));
             if let Some(spot) = self.codes.get(index) {
-                let gone = || Fault::Field { code: ProblemCode::Gone, field: spot.label.clone() };
+                let gone = || Fault::Field { code: ProblemCode::CodeGone, field: spot.label.clone() };
                 let cvv = card.cvv.ok_or_else(gone)?.into_result().map_err(|_invalid| MISFIT)?;
                 edits.push(edit(spot, cvv.expose()));
             }

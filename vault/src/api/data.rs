@@ -1,4 +1,4 @@
-//! The data listener: the five batch calls and nothing else.
+//! The data listener: the six batch calls and nothing else.
 //! Must never reach a seal, key or collection operation. Tests: `tests/tests/api.rs`, `tests/tests/identity.rs`.
 
 use super::{Call, Refused, answer, card_answer, read_json, refuse, take_leave};
@@ -10,7 +10,8 @@ use cordon_daemon::tls::Peer;
 use cordon_policy::Ask;
 use cordon_wire::limits::{MAX_DATA_BODY, MAX_ITEMS};
 use cordon_wire::{
-    DeleteRequest, DetokenizeRequest, InspectRequest, LookupRequest, ProblemCode, TokenizeRequest,
+    DeleteRequest, DetokenizeRequest, InspectRequest, LookupRequest, ProblemCode, SettleRequest,
+    TokenizeRequest,
 };
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
@@ -48,6 +49,7 @@ pub async fn handle<S: Store>(vault: &Vault<S>, peer: &Peer, request: Request<In
 enum Operation {
     Tokenize,
     Detokenize,
+    Settle,
     Lookup,
     Inspect,
     Delete,
@@ -58,6 +60,7 @@ impl Operation {
         match self {
             Self::Tokenize => "tokenize",
             Self::Detokenize => "detokenize",
+            Self::Settle => "settle",
             Self::Lookup => "lookup",
             Self::Inspect => "inspect",
             Self::Delete => "delete",
@@ -68,6 +71,7 @@ impl Operation {
         match self {
             Self::Tokenize => Action::Tokenize,
             Self::Detokenize => Action::Detokenize,
+            Self::Settle => Action::SecurityCode,
             Self::Lookup => Action::Lookup,
             Self::Inspect => Action::Inspect,
             Self::Delete => Action::Delete,
@@ -81,6 +85,7 @@ fn route(path: &str) -> Option<(&str, Operation)> {
     let operation = match operation {
         "tokenize" => Operation::Tokenize,
         "detokenize" => Operation::Detokenize,
+        "settle" => Operation::Settle,
         "lookup" => Operation::Lookup,
         "inspect" => Operation::Inspect,
         "delete" => Operation::Delete,
@@ -110,24 +115,16 @@ async fn dispatch<S: Store>(
             // The body names the destination that the decision is about; it holds tokens, never a card.
             let request: DetokenizeRequest = read_json(body, MAX_DATA_BODY).await.map_err(refused)?;
             bounded(request.items.len()).map_err(refused)?;
-            let bundle = vault.bundle();
-            // Names the bundle does not know are refused by the policy as a whole, so none of the request's text
-            // outlives this call.
-            let known = |name: &str| bundle.service(name).map(|service| service.name.as_str());
-            let destination = bundle.destination(&request.destination).map(|known| known.name.as_str());
-            let route = bundle.egress().iter().find(|route| route.name == request.route);
-            let purpose =
-                route.map(|route| route.purpose.as_str()).filter(|purpose| *purpose == request.purpose);
-            let name = collection_name(bundle, collection);
-            let permit = call.decide(action, |ask| Ask {
-                collection: name,
-                destination,
-                acting_for: known(&request.service),
-                route: route.map(|route| route.name.as_str()),
-                purpose,
-                ..ask
-            })?;
+            let DetokenizeRequest { service, destination, purpose, route, .. } = &request;
+            let permit = call.about_reveal(action, collection, [service, destination, purpose, route])?;
             card_answer(&vault.detokenize(caller, permit, request.items).await.map_err(failed)?, caller)
+        }
+        Operation::Settle => {
+            let request: SettleRequest = read_json(body, MAX_DATA_BODY).await.map_err(refused)?;
+            bounded(request.items.len()).map_err(refused)?;
+            let SettleRequest { service, destination, purpose, route, .. } = &request;
+            let permit = call.about_reveal(action, collection, [service, destination, purpose, route])?;
+            answer(&vault.settle(caller, permit, request.items).await.map_err(failed)?, caller)
         }
         Operation::Lookup => {
             let permit = call.about_collection(action, collection)?;
@@ -159,6 +156,26 @@ impl<'a, S: Store> Call<'a, S> {
         let name = collection_name(self.vault.bundle(), collection);
         self.decide(action, |ask| Ask { collection: name, ..ask })
     }
+
+    /// Names the bundle does not know are refused by the policy as a whole, so none of the request's text outlives the
+    /// call.
+    fn about_reveal<A: cordon_policy::Action>(
+        &self,
+        action: Action,
+        collection: &str,
+        [service, destination, purpose, route]: [&str; 4],
+    ) -> Result<cordon_policy::Permit<A>, Refused> {
+        let bundle = self.vault.bundle();
+        let route = bundle.egress().iter().find(|known| known.name == *route);
+        self.decide(action, |ask| Ask {
+            collection: collection_name(bundle, collection),
+            destination: bundle.destination(destination).map(|known| known.name.as_str()),
+            acting_for: bundle.service(service).map(|known| known.name.as_str()),
+            route: route.map(|route| route.name.as_str()),
+            purpose: route.map(|route| route.purpose.as_str()).filter(|declared| *declared == purpose),
+            ..ask
+        })
+    }
 }
 
 /// The bundle's own text of a collection name, if it knows it.
@@ -175,7 +192,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_five_calls_are_routed() {
+    fn only_the_six_calls_are_routed() {
         assert!(matches!(route("/v1/collections/cards/tokenize"), Some(("cards", Operation::Tokenize))));
         for path in [
             "/v1/collections/cards",

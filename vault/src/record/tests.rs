@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use proptest::prelude::*;
 
 use super::{
-    Binding, CardData, ChangeError, Masked, Metadata, Refresh, Refused, SealError, Sealed, inspect_covered,
-    layout, open_covered, refresh, rewrap, seal,
+    Binding, CardData, ChangeError, Masked, Metadata, Refresh, Refreshed, Refused, SealError, Sealed,
+    inspect_covered, layout, open_covered, refresh, rewrap, seal, verify,
 };
 use crate::keyring::{KeyState, Unfit, Unlocked};
 use crate::keys::RootKey;
@@ -305,19 +305,23 @@ fn a_refresh_replaces_what_was_brought_and_keeps_the_rest() {
     let record = sealed(&keys, &row, &usual());
     let pan = Pan::parse("4242424242424242").unwrap();
     let none = Refresh { pan: &pan, expiry: None, metadata: None };
-    assert!(refresh(&keys, &row, &record, none, now()).unwrap().is_none());
+    assert!(!refresh(&keys, &row, &record, none, now()).unwrap().changed);
     let same = Refresh { pan: &pan, expiry: usual().expiry, metadata: Some(usual().metadata) };
-    assert!(refresh(&keys, &row, &record, same, now()).unwrap().is_none());
+    assert!(!refresh(&keys, &row, &record, same, now()).unwrap().changed);
 
     let expiry = Refresh { pan: &pan, expiry: Expiry::new(2035, 1).ok(), metadata: None };
-    let changed = refresh(&keys, &row, &record, expiry, now()).unwrap().unwrap();
+    let Refreshed { sealed: changed, changed: says_more } =
+        refresh(&keys, &row, &record, expiry, now()).unwrap();
+    assert!(says_more);
     let opened = open(&keys, &row, &changed, &PROOF).unwrap();
     assert_eq!(opened.expiry, Expiry::new(2035, 1).ok());
     assert_eq!(opened.metadata.pairs().count(), 1);
     assert_eq!(opened.created_at, 1_800_000_000);
 
     let metadata = Refresh { pan: &pan, expiry: None, metadata: Some(Metadata::none()) };
-    let changed = refresh(&keys, &row, &changed, metadata, now()).unwrap().unwrap();
+    let Refreshed { sealed: changed, changed: says_more } =
+        refresh(&keys, &row, &changed, metadata, now()).unwrap();
+    assert!(says_more);
     let opened = open(&keys, &row, &changed, &PROOF).unwrap();
     assert!(opened.metadata.is_empty());
     assert_eq!(opened.expiry, Expiry::new(2035, 1).ok());
@@ -325,7 +329,21 @@ fn a_refresh_replaces_what_was_brought_and_keeps_the_rest() {
     // A record under an older key moves to the active one when it is touched.
     let keys = rotated(&keys);
     let none = Refresh { pan: &pan, expiry: None, metadata: None };
-    assert_eq!(refresh(&keys, &row, &changed, none, now()).unwrap().unwrap().key_version(), 2);
+    let moved = refresh(&keys, &row, &changed, none, now()).unwrap();
+    assert_eq!((moved.sealed.key_version(), moved.changed), (2, true));
+}
+
+#[test]
+fn a_sealed_record_is_verified_in_its_row_and_against_its_number() {
+    let keys = keys();
+    let (token, other) = (token(1), token(2));
+    let row = binding(&token);
+    let record = sealed(&keys, &row, &usual());
+    let pan = usual().pan;
+    assert_eq!(verify(&keys, &row, &record, &pan), Ok(()));
+    assert_eq!(verify(&keys, &Binding { token: &other, ..row }, &record, &pan), Err(Refused));
+    let another = Pan::parse("4000056655665556").unwrap();
+    assert_eq!(verify(&keys, &row, &record, &another), Err(Refused));
 }
 
 #[test]
@@ -363,6 +381,33 @@ proptest! {
         if let Ok(card) = layout::decode(&bytes) {
             prop_assert_eq!(&*layout::encode(&card), &bytes);
         }
+    }
+
+    /// Threat B47: whatever the card, two records without metadata have one length, a refreshed one too; with metadata
+    /// the length tells the number of 64-byte steps and nothing else.
+    #[test]
+    fn the_length_of_a_record_tells_nothing_of_the_card(
+        digits in "[1-9][0-9]{11,17}",
+        month in proptest::option::of(1_u8..=12),
+        value in ".{0,60}",
+    ) {
+        let check = (0..10_u8).map(|check| format!("{digits}{check}")).find_map(|text| Pan::parse(&text).ok());
+        let Some(pan) = check else { return Ok(()) };
+        let keys = keys();
+        let token = token(1);
+        let row = binding(&token);
+        let expiry = month.and_then(|month| Expiry::new(2031, month).ok());
+        let bare = CardData {
+            pan: pan.duplicate(), expiry, metadata: Metadata::none(), created_at: 1_800_000_000,
+        };
+        let record = sealed(&keys, &row, &bare);
+        prop_assert_eq!(record.as_bytes().len(), 93);
+        let brought = Refresh { pan: &pan, expiry: Expiry::new(2035, 1).ok(), metadata: None };
+        prop_assert_eq!(refresh(&keys, &row, &record, brought).unwrap().sealed.as_bytes().len(), 93);
+        let pairs = BTreeMap::from([("k".to_owned(), value.clone())]);
+        let full = CardData { metadata: Metadata::from_pairs(&pairs).unwrap(), ..bare };
+        let steps = (5 + value.len()).div_ceil(64);
+        prop_assert_eq!(sealed(&keys, &row, &full).as_bytes().len(), 93 + 64 * steps);
     }
 
     #[test]

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use cordon_card::{Cvv, Environment, Token};
+use cordon_daemon::clock::{Clock, ManualClock};
+use jiff::Timestamp;
 
 use super::{Absent, DEFAULT_HOLD, HoldError, Holds, MAX_HOLD};
 use crate::store::CollectionId;
@@ -133,7 +135,7 @@ fn the_codes_in_memory_are_ciphertext_of_one_length_bound_to_their_place() {
     let mut holds = holds(10);
     holds.hold(C, &token(1), &cvv("123"), START).unwrap();
     holds.hold(C, &token(2), &cvv("1234"), START).unwrap();
-    let sealed: Vec<_> = holds.held.values.values().map(|(_deadline, sealed)| sealed.to_vec()).collect();
+    let sealed: Vec<_> = holds.held.values.values().map(|(_deadline, held)| held.sealed.to_vec()).collect();
     assert_eq!(sealed[0].len(), sealed[1].len());
     assert!(!sealed.iter().any(|bytes| bytes.windows(3).any(|window| window == b"123")));
     let place = (1, token(1));
@@ -145,4 +147,53 @@ fn debug_shows_how_many_and_no_code() {
     let mut holds = holds(10);
     holds.hold(C, &token(1), &cvv("123"), START).unwrap();
     assert_eq!(format!("{holds:?}"), "Holds(1 of 10)");
+}
+
+#[test]
+fn the_first_answer_wipes_the_code_that_the_card_was_revealed_without() {
+    let mut holds = holds(10);
+    holds.hold(C, &token(1), &cvv("123"), START).unwrap();
+    assert!(!holds.settle(C, &token(1)), "nothing was revealed, so nothing was answered");
+    assert!(holds.pass_over(C, &token(1), START));
+    assert!(!holds.settle(CollectionId(2), &token(1)) && !holds.settle(C, &token(2)));
+    assert!(holds.settle(C, &token(1)));
+    assert_eq!(holds.take(C, &token(1), START).unwrap_err(), Absent::NeverHeld);
+    assert!(!holds.settle(C, &token(1)));
+}
+
+#[test]
+fn an_answer_leaves_a_code_that_came_since_alone() {
+    let mut holds = holds(10);
+    holds.hold(C, &token(1), &cvv("123"), START).unwrap();
+    assert!(holds.pass_over(C, &token(1), START));
+    holds.hold(C, &token(1), &cvv("456"), START).unwrap();
+    assert!(!holds.settle(C, &token(1)));
+    assert_eq!(holds.take(C, &token(1), START).unwrap().expose(), "456");
+}
+
+#[test]
+fn a_reveal_does_not_lengthen_the_time_of_a_code_and_an_expired_one_is_not_held() {
+    let mut holds = holds(10);
+    holds.hold(C, &token(1), &cvv("123"), START).unwrap();
+    assert!(holds.pass_over(C, &token(1), START + DEFAULT_HOLD - Duration::from_secs(1)));
+    assert!(!holds.pass_over(C, &token(1), START + DEFAULT_HOLD));
+    assert_eq!(holds.sweep(START + DEFAULT_HOLD), 1);
+}
+
+#[test]
+fn a_wall_clock_that_is_moved_back_or_on_changes_nothing() {
+    let noon = Timestamp::from_second(1_900_000_000).unwrap();
+    for step in [Timestamp::UNIX_EPOCH, Timestamp::MAX] {
+        let clock = ManualClock::at(noon);
+        let mut holds = holds(10);
+        holds.hold(C, &token(1), &cvv("123"), clock.monotonic()).unwrap();
+        holds.hold(C, &token(2), &cvv("123"), clock.monotonic()).unwrap();
+        clock.step_wall(step);
+        clock.advance(DEFAULT_HOLD - Duration::from_secs(1));
+        clock.step_wall(step);
+        assert!(holds.take(C, &token(1), clock.monotonic()).is_ok());
+        clock.advance(Duration::from_secs(1));
+        clock.step_wall(step);
+        assert_eq!(holds.take(C, &token(2), clock.monotonic()).unwrap_err(), Absent::Expired);
+    }
 }

@@ -16,8 +16,8 @@ use cordon_card::Token;
 use super::rows::{self, KeyRange};
 use super::writer::Writer;
 use super::{
-    CollectionId, Committed, Document, IndexEntry, Inserted, KnownCard, MAX_DOCUMENT, MAX_SEALED, NewCard,
-    Replacement, Row, Snapshot, Store, StoreError, StoreStatistics, resolve,
+    CardWrite, CollectionId, Committed, Document, IndexEntry, Inserted, KnownCard, MAX_DOCUMENT, MAX_SEALED,
+    NewCard, Replacement, Row, Snapshot, Store, StoreError, StoreStatistics, resolve,
 };
 use crate::record::Sealed;
 
@@ -137,6 +137,19 @@ impl<E: Engine> Store for Embedded<E> {
             check_sealed(&card.sealed)?;
         }
         self.writer.submit(cards.len(), move |group| group.insert(cards)).await
+    }
+
+    async fn write_cards(&self, cards: Vec<CardWrite>) -> Result<Committed<Vec<bool>>, StoreError> {
+        for card in &cards {
+            match card {
+                CardWrite::Insert(card) => {
+                    resolve::check_index(&card.index)?;
+                    check_sealed(&card.sealed)?;
+                }
+                CardWrite::Refresh(refresh) => check_sealed(&refresh.sealed)?,
+            }
+        }
+        self.writer.submit(cards.len(), move |group| group.write_cards(cards)).await
     }
 
     fn find(

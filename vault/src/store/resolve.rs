@@ -10,7 +10,10 @@ use cordon_card::{CardId, Token};
 
 use super::embedded::{Change, Engine};
 use super::rows::{self, StoredClaim, StoredRow};
-use super::{Claim, CollectionId, IndexEntry, Inserted, MAX_INDEX_ENTRIES, NewCard, Replacement, StoreError};
+use super::{
+    CardWrite, Claim, CollectionId, IndexEntry, Inserted, MAX_INDEX_ENTRIES, NewCard, Refresh, Replacement,
+    StoreError,
+};
 
 /// The writes that one commit will hold.
 pub(super) struct Group<E> {
@@ -57,6 +60,16 @@ impl<E: Engine> Group<E> {
 
     pub(super) fn insert(&mut self, cards: Vec<NewCard>) -> Result<Vec<Inserted>, StoreError> {
         cards.into_iter().map(|card| self.insert_one(card)).collect()
+    }
+
+    pub(super) fn write_cards(&mut self, cards: Vec<CardWrite>) -> Result<Vec<bool>, StoreError> {
+        cards
+            .into_iter()
+            .map(|card| match card {
+                CardWrite::Insert(card) => Ok(self.insert_one(card)? == Inserted::Won),
+                CardWrite::Refresh(refresh) => self.refresh_one(&refresh),
+            })
+            .collect()
     }
 
     pub(super) fn replace(&mut self, changes: &[Replacement]) -> Result<Vec<bool>, StoreError> {
@@ -156,6 +169,29 @@ impl<E: Engine> Group<E> {
         }
         check_index(&row.index)?;
         row.sealed = change.sealed.as_bytes();
+        let value = rows::encode_row(&row)?;
+        self.stage(row_key, Some(value));
+        Ok(true)
+    }
+
+    /// Reads and writes what an insertion of the same card does: row and index entries, changed or not.
+    fn refresh_one(&mut self, refresh: &Refresh) -> Result<bool, StoreError> {
+        let row_key = rows::row_key(refresh.collection, &refresh.token);
+        let Some(value) = self.get(&row_key)? else { return Ok(false) };
+        let mut row = rows::decode_row(&value)?;
+        let as_read = row.sealed == refresh.expected.as_bytes();
+        if !as_read && refresh.changed {
+            return Ok(false);
+        }
+        for entry in &row.index {
+            let key = rows::claim_key(refresh.collection, entry);
+            if let Some(claim) = self.claim(&key)? {
+                self.stage(key, Some(rows::encode_claim(&claim)?));
+            }
+        }
+        if as_read {
+            row.sealed = refresh.sealed.as_bytes();
+        }
         let value = rows::encode_row(&row)?;
         self.stage(row_key, Some(value));
         Ok(true)

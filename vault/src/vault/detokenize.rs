@@ -10,12 +10,23 @@ use crate::keyring::{Unlocked, Withheld};
 use crate::record::{self, Binding, OpenProof};
 use crate::store::{Claim, Row, Store};
 use cordon_audit::{Action, Event, Name, Outcome, Reveal};
-use cordon_card::{CollectionName, Token};
+use cordon_card::{CollectionName, Cvv, Token};
 use cordon_policy::{Detokenize, Permit};
 use cordon_wire::{DetokenizeItem, ItemResult, Items, ProblemCode, Revealed, Submitted};
 
-/// One item: the row it opens, or why it does not.
-type Found = Result<(Row, bool), ProblemCode>;
+/// One item that may be opened, with its code if it was asked for.
+struct Opening {
+    row: Row,
+    code: Option<Cvv>,
+    /// A code is held that was not asked for.
+    code_held: bool,
+}
+
+/// One item: its row and whether its code is wanted, or why it does not open.
+type Asked = Result<(Row, bool), ProblemCode>;
+
+/// One item: what it opens, or why it does not.
+type Found = Result<Opening, ProblemCode>;
 
 impl<S: Store> Vault<S> {
     /// Reveals a batch.
@@ -30,19 +41,23 @@ impl<S: Store> Vault<S> {
     ) -> Result<Items<Revealed>, VaultError> {
         let keys = self.keys()?;
         let collection = self.collection(permit.collection())?;
-        let mut found = self.rows(&keys, &collection, items)?;
+        // One service's guesses must not lock the others out, who come through the same gateway.
+        let guesser = permit.acted_for().unwrap_or(caller.who.as_str());
+        self.check_misses(guesser)?;
+        let mut found = self.openings(&keys, &collection, items)?;
         let sequence = self.consume(&collection, &mut found).await?;
         let mut event = reveal_event(caller, &permit, &collection, &found);
         if let Some(sequence) = sequence {
             event = event.store_sequence(sequence);
         }
-        let receipt = self.record(event).await?;
+        let codes = codes_event(caller, &permit, &collection, &found);
+        let (receipt, ()) = tokio::try_join!(self.record(event), self.note_if(codes))?;
         let proof = OpenProof::for_detokenize(&permit, &receipt, &collection)?;
         let mut answers = Vec::with_capacity(found.len());
         let mut broken = Vec::new();
         for entry in found {
-            let (row, wants_code) = match entry {
-                Ok(found) => found,
+            let Opening { row, code, code_held } = match entry {
+                Ok(opening) => opening,
                 Err(code) => {
                     answers.push(ItemResult::Error(code.into()));
                     continue;
@@ -53,12 +68,44 @@ impl<S: Store> Vault<S> {
                 answers.push(ItemResult::Error(ProblemCode::Internal.into()));
                 continue;
             };
-            let cvv = if wants_code { self.take_code(&collection, &row.token) } else { None };
-            answers.push(ItemResult::Ok(Revealed { pan: card.pan.into(), expiry: card.expiry, cvv }));
+            let cvv = code.map(Submitted::Valid);
+            answers.push(ItemResult::Ok(Revealed {
+                pan: card.pan.into(),
+                expiry: card.expiry,
+                cvv,
+                code_held,
+            }));
         }
         let event = caller.event(Action::Detokenize, Outcome::Failed);
         self.report_broken(event, &collection.name, broken).await?;
+        self.count_misses(guesser, &answers);
         Ok(Items { items: answers })
+    }
+
+    /// What may be opened. An item whose code is asked for and gone is not, and a single-use token of it not used up.
+    fn openings(
+        &self,
+        keys: &Unlocked,
+        collection: &Collection,
+        items: Vec<DetokenizeItem>,
+    ) -> Result<Vec<Found>, VaultError> {
+        let rows = self.rows(keys, collection, items)?.into_iter();
+        let opening = |(row, wants_code): (Row, bool)| {
+            if wants_code {
+                let code = self.take_code(collection, &row.token)?;
+                return Ok(Opening { row, code: Some(code), code_held: false });
+            }
+            let code_held = self.pass_over_code(collection, &row.token);
+            Ok(Opening { row, code: None, code_held })
+        };
+        Ok(rows.map(|entry| entry.and_then(opening)).collect())
+    }
+
+    async fn note_if(&self, event: Option<Event>) -> Result<(), VaultError> {
+        match event {
+            Some(event) => self.note(event).await,
+            None => Ok(()),
+        }
     }
 
     /// The rows that may be opened. Unknown, foreign and expired tokens are one and the same outside.
@@ -68,7 +115,7 @@ impl<S: Store> Vault<S> {
         keys: &Unlocked,
         collection: &Collection,
         items: Vec<DetokenizeItem>,
-    ) -> Result<Vec<Found>, VaultError> {
+    ) -> Result<Vec<Asked>, VaultError> {
         let now = self.now();
         let wanted: Vec<_> = items.into_iter().map(|item| (self.own_token(item.token), item.cvv)).collect();
         let tokens: Vec<Token> =
@@ -104,8 +151,8 @@ impl<S: Store> Vault<S> {
         let single: Vec<Token> = found
             .iter()
             .flatten()
-            .filter(|(row, _)| row.claim == Claim::Single)
-            .map(|(row, _)| row.token.clone())
+            .filter(|opening| opening.row.claim == Claim::Single)
+            .map(|opening| opening.row.token.clone())
             .collect();
         if single.is_empty() {
             return Ok(None);
@@ -113,7 +160,7 @@ impl<S: Store> Vault<S> {
         let committed = self.store.consume(collection.number(), single).await?;
         let mut won = committed.value.into_iter();
         for entry in found.iter_mut() {
-            let is_single = matches!(entry, Ok((row, _)) if row.claim == Claim::Single);
+            let is_single = matches!(entry, Ok(opening) if opening.row.claim == Claim::Single);
             if is_single && won.next() != Some(true) {
                 *entry = Err(ProblemCode::Gone);
             }
@@ -129,11 +176,6 @@ impl<S: Store> Vault<S> {
             card_id: row.card_id,
             expires_at: row.expires_at,
         }
-    }
-
-    fn take_code(&self, collection: &Collection, token: &Token) -> Option<Submitted<cordon_card::Cvv>> {
-        let now = self.clock.monotonic();
-        self.holds().take(collection.number(), token, now).ok().map(Submitted::Valid)
     }
 
     /// A record that does not open is corruption or tampering: it gets a line of its own (threat B12).
@@ -159,7 +201,7 @@ fn reveal_event(
     found: &[Found],
 ) -> Event<Reveal> {
     let name = |text: Option<&str>| Name::parse_or_withhold(text.unwrap_or_default());
-    let opened = || found.iter().flatten().map(|(row, _)| row);
+    let opened = || found.iter().flatten().map(|opening| &opening.row);
     let outcome = if opened().next().is_some() { Outcome::Allowed } else { Outcome::Failed };
     let mut event = caller
         .sign(Event::reveal(outcome, &collection.name))
@@ -175,4 +217,30 @@ fn reveal_event(
         event = event.reason(code.as_str());
     }
     event
+}
+
+/// A line for the codes that are given out, if there are any.
+fn codes_event(
+    caller: &Caller,
+    permit: &Permit<Detokenize>,
+    collection: &Collection,
+    found: &[Found],
+) -> Option<Event> {
+    let given: Vec<Token> = found
+        .iter()
+        .flatten()
+        .filter(|opening| opening.code.is_some())
+        .map(|opening| opening.row.token.clone())
+        .collect();
+    if given.is_empty() {
+        return None;
+    }
+    let name = |text: Option<&str>| Name::parse_or_withhold(text.unwrap_or_default());
+    let event = caller
+        .event(Action::SecurityCode, Outcome::Allowed)
+        .collection(&collection.name)
+        .acting_for(&name(permit.acted_for()))
+        .destination(&name(permit.destination()))
+        .route(&name(permit.route()));
+    Some(event.tokens(given).reason("given-out"))
 }

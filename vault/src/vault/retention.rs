@@ -201,7 +201,11 @@ impl<S: Store> Vault<S> {
             }
         }
         self.note(line.collection(&collection.name).tokens(tokens.iter().cloned()).cards(cards)).await?;
-        Ok(self.store.delete(collection.number(), tokens).await?)
+        let committed = self.store.delete(collection.number(), tokens.clone()).await?;
+        for token in &tokens {
+            self.forget_code(collection, token);
+        }
+        Ok(committed)
     }
 
     /// Does one page of retention, and says how long to wait before the next. An error is logged and tried again.

@@ -7,6 +7,7 @@ use super::{Caller, Vault, statements};
 use crate::error::VaultError;
 use crate::fingerprint::fingerprint;
 use crate::keyring::{IndexKeyVersion, Withheld};
+use crate::limits::Kind;
 use crate::record::{self, InspectProof};
 use crate::store::{IndexEntry, Row, Store};
 use cordon_audit::{Action, Event, Outcome};
@@ -34,6 +35,7 @@ impl<S: Store> Vault<S> {
         let count = items.len();
         let lookups = keys.lookup_keys(number).map_err(|Withheld| ProblemCode::KeyUnavailable)?;
         let lookups: Vec<_> = lookups.collect();
+        self.spend(Kind::Lookups, caller, count)?;
         let entries: Vec<Result<Vec<IndexEntry>, ProblemCode>> = items
             .into_iter()
             .map(|item| {
@@ -42,7 +44,10 @@ impl<S: Store> Vault<S> {
                     version: key.version(),
                     fingerprint: fingerprint(key, self.environment, number, &pan),
                 };
-                Ok(lookups.iter().map(entry).collect())
+                let entries: Vec<_> = lookups.iter().map(entry).collect();
+                let first = entries.first().ok_or(ProblemCode::Internal)?;
+                self.admit(number, &pan, &first.fingerprint)?;
+                Ok(entries)
             })
             .collect();
         let valid: Vec<_> = entries.iter().flatten().cloned().collect();
@@ -86,6 +91,7 @@ impl<S: Store> Vault<S> {
     ) -> Result<Items<Inspected>, VaultError> {
         let keys = self.keys()?;
         let collection = self.collection(permit.collection())?;
+        self.check_misses(caller.who.as_str())?;
         let found = self.select(&collection, items)?;
         let event = caller
             .sign(Event::inspection(Outcome::Allowed, &collection.name))
@@ -119,6 +125,7 @@ impl<S: Store> Vault<S> {
         }
         let event = caller.event(Action::Inspect, Outcome::Failed);
         self.report_broken(event, &collection.name, broken).await?;
+        self.count_misses(caller.who.as_str(), &answers);
         Ok(Items { items: answers })
     }
 
@@ -134,8 +141,15 @@ impl<S: Store> Vault<S> {
     ) -> Result<Items<Deleted>, VaultError> {
         self.keys()?;
         let collection = self.collection(permit.collection())?;
+        self.check_misses(caller.who.as_str())?;
         let wanted: Vec<_> = items.into_iter().map(|token| self.own_token(token)).collect();
         let tokens: Vec<Token> = wanted.iter().flatten().cloned().collect();
+        // An expired one is erased, and answered like one that never was.
+        let now = self.now();
+        let rows = self.store.get(collection.number(), &tokens)?;
+        let lived: Vec<bool> =
+            rows.iter().map(|row| row.as_ref().is_some_and(|row| !collection.is_over(row, now))).collect();
+        drop(rows);
         let event = |outcome: Outcome| {
             caller
                 .event(Action::Delete, outcome)
@@ -144,9 +158,16 @@ impl<S: Store> Vault<S> {
         };
         // One line before the act, as no act goes unrecorded, and one after it that carries the store's sequence.
         let intent = event(Outcome::Allowed).statements(statements(permit.statements()));
-        let committed = self.erase(intent, &collection, tokens, Vec::new()).await?;
+        let committed = self.erase(intent, &collection, tokens.clone(), Vec::new()).await?;
         let after = event(Outcome::Allowed).reason("erased").store_sequence(committed.sequence);
-        let mut gone = committed.value.into_iter();
+        let erased: Vec<Token> = tokens
+            .into_iter()
+            .zip(&committed.value)
+            .filter(|(_, gone)| **gone)
+            .map(|(token, _)| token)
+            .collect();
+        let gone: Vec<bool> = committed.value.iter().zip(lived).map(|(gone, lived)| *gone && lived).collect();
+        let mut gone = gone.into_iter();
         let items: Vec<_> = wanted
             .into_iter()
             .map(|token| match token {
@@ -155,12 +176,9 @@ impl<S: Store> Vault<S> {
                 Ok(_) => ItemResult::Error(ProblemCode::TokenNotFound.into()),
             })
             .collect();
-        let erased = items.iter().filter_map(|item| match item {
-            ItemResult::Ok(deleted) => Some(deleted.token.clone()),
-            ItemResult::Error(_) => None,
-        });
         let event = after.tokens(erased);
         self.note(event).await?;
+        self.count_misses(caller.who.as_str(), &items);
         Ok(Items { items })
     }
 

@@ -1,16 +1,17 @@
-//! Tokenizing: fingerprint, find or insert, refresh what came with the card, hold the security code, record.
+//! Tokenizing: fingerprint, find, write new cards and known ones alike, hold the security code, record.
 //!
-//! Must never tell a new card from a known one in its answer, nor give a card a second multi-use token.
-//! Tests: `tests/tests/tokens.rs`, `tests/tests/main_path.rs`.
+//! Must never tell a new card from a known one in its answer or by the work it does (`docs/oracles.md`), nor give a card
+//! a second multi-use token. Tests: `tests/tests/tokens.rs`, `tests/tests/main_path.rs`, `tests/tests/timing.rs`.
 
 use super::{Caller, Vault, statements};
 use crate::collections::Collection;
 use crate::error::VaultError;
 use crate::fingerprint::fingerprint;
 use crate::keyring::{IndexKeyVersion, Unfit, Unlocked, Withheld};
+use crate::limits::Kind;
 use crate::mint::draw_card_id;
-use crate::record::{self, Binding, CardData, ChangeError, Metadata, Refresh};
-use crate::store::{Claim, IndexEntry, Inserted, KnownCard, NewCard, Replacement, Store};
+use crate::record::{self, Binding, CardData, ChangeError, Metadata, Refreshed};
+use crate::store::{self, CardWrite, Claim, IndexEntry, KnownCard, NewCard, Row, Store};
 use cordon_audit::{Action, Outcome};
 use cordon_card::{CardId, Cvv, Expiry, Pan, Token};
 use cordon_policy::{Permit, Tokenize};
@@ -34,8 +35,6 @@ struct Done {
     card: Card,
     token: Token,
     card_id: CardId,
-    /// It was there before: what came with it this time must be written to its record.
-    known: bool,
 }
 
 /// One round's view of the vault: the keys and the collection it works with.
@@ -67,6 +66,7 @@ impl<S: Store> Vault<S> {
         let (now, wall) = (self.now(), self.wall());
         let work = Work { keys: &keys, collection: &collection, now, wall, lookups, caller };
         let count = request.items.len();
+        self.spend(Kind::Cards, caller, count)?;
         let mut answers: Vec<Option<ItemResult<Tokenized>>> = Vec::new();
         answers.resize_with(count, || None);
         let mut cards = Vec::with_capacity(count);
@@ -76,8 +76,7 @@ impl<S: Store> Vault<S> {
                 Err(code) => put(&mut answers, position, ItemResult::Error(code.into())),
             }
         }
-        let (done, mut sequence) = self.claim(&work, cards).await?;
-        sequence = sequence.max(self.refresh_known(&work, &done).await?);
+        let (done, sequence) = self.claim(&work, cards).await?;
         let mut event = caller
             .event(Action::Tokenize, if done.is_empty() { Outcome::Failed } else { Outcome::Allowed })
             .collection(&collection.name)
@@ -121,9 +120,7 @@ impl<S: Store> Vault<S> {
         let cvv = item.cvv.map(cordon_wire::Submitted::into_result).transpose()?;
         let metadata = match item.metadata {
             None => None,
-            Some(pairs) => {
-                Some(Metadata::from_pairs(&pairs).map_err(|_too_long| ProblemCode::MetadataTooLarge)?)
-            }
+            Some(pairs) => Some(Metadata::from_pairs(&pairs)?),
         };
         let number = work.collection.number();
         let entry = |key: &&IndexKeyVersion| IndexEntry {
@@ -131,10 +128,13 @@ impl<S: Store> Vault<S> {
             fingerprint: fingerprint(key, self.environment, number, &pan),
         };
         let index: Vec<_> = work.lookups.iter().map(entry).collect();
+        let first = index.first().ok_or(ProblemCode::Internal)?;
+        self.admit(number, &pan, &first.fingerprint)?;
         Ok(Card { position, pan, expiry, metadata, cvv, index, card_id: None })
     }
 
-    /// Gives every card its token: the one it has, or a new one that no other writer can give it a second time.
+    /// Gives every card its token: the one it has, or a new one that no other writer can give it a second time. New and
+    /// known cards are found, sealed, opened and written in the same steps and the same commit.
     async fn claim(&self, work: &Work<'_>, mut waiting: Vec<Card>) -> Result<(Vec<Done>, u64), VaultError> {
         let mut done = Vec::with_capacity(waiting.len());
         let mut sequence = 0;
@@ -143,70 +143,64 @@ impl<S: Store> Vault<S> {
             if waiting.is_empty() {
                 return Ok((done, sequence));
             }
+            work.may_enter()?;
             let entries: Vec<_> = waiting.iter().map(|card| card.index.clone()).collect();
             let known = self.store.find(number, &entries)?;
-            let mut fresh = Vec::with_capacity(waiting.len());
-            for (card, known) in waiting.into_iter().zip(known) {
-                match self.settle(work, card, known).await? {
-                    Settled::Done(found) => done.push(found),
-                    Settled::Fresh(card) => fresh.push(card),
-                }
+            let mut named = Vec::with_capacity(waiting.len());
+            let mut writes = Vec::with_capacity(waiting.len());
+            for (mut card, known) in waiting.into_iter().zip(known) {
+                let (write, token, card_id) = match self.settled(work, &mut card, known).await? {
+                    Some(row) => self.renew(work, &card, row).await?,
+                    None => self.propose(work, &card)?,
+                };
+                named.push(Done { card, token, card_id });
+                writes.push(write);
             }
-            if fresh.is_empty() {
-                return Ok((done, sequence));
-            }
-            let proposals =
-                fresh.iter().map(|card| self.propose(work, card)).collect::<Result<Vec<_>, _>>()?;
-            let names: Vec<_> =
-                proposals.iter().map(|proposal| (proposal.token.clone(), proposal.card_id)).collect();
-            let committed = self.store.insert(proposals).await?;
+            let committed = self.store.write_cards(writes).await?;
             sequence = sequence.max(committed.sequence);
             waiting = Vec::new();
-            for ((card, (token, card_id)), inserted) in fresh.into_iter().zip(names).zip(committed.value) {
-                match inserted {
-                    Inserted::Won => done.push(Done { card, token, card_id, known: false }),
-                    // Somebody else was first, or the drawn token exists: the next round finds or draws again.
-                    Inserted::Known(_) | Inserted::TokenTaken => waiting.push(card),
-                }
+            for (card, written) in named.into_iter().zip(committed.value) {
+                // Somebody else was first, or the drawn token exists: the next round finds or draws again.
+                if written { done.push(card) } else { waiting.push(card.card) }
             }
         }
         if waiting.is_empty() { Ok((done, sequence)) } else { Err(VaultError::Refused(ProblemCode::Busy)) }
     }
 
-    /// A known multi-use card has its token, unless that has expired; anything else needs a new one.
-    async fn settle(
+    /// The row whose token a card keeps, if it is known, multi-use and not expired. Anything else needs a new token.
+    async fn settled(
         &self,
         work: &Work<'_>,
-        mut card: Card,
+        card: &mut Card,
         known: Option<KnownCard>,
-    ) -> Result<Settled, VaultError> {
-        let Some(known) = known else { return Ok(Settled::Fresh(card)) };
+    ) -> Result<Option<Row>, VaultError> {
+        let Some(known) = known else { return Ok(None) };
         card.card_id = Some(known.card_id);
         let (Some(token), TokenUse::Multi) = (known.token, work.collection.profile.usage()) else {
-            return Ok(Settled::Fresh(card));
+            return Ok(None);
         };
-        if work.collection.has_ends() {
-            let rows = self.store.get(work.collection.number(), std::slice::from_ref(&token))?;
-            let row = rows.into_iter().flatten().next();
-            if row.is_some_and(|row| work.collection.is_over(&row, work.now)) {
-                let event = work.caller.event(Action::Delete, Outcome::Allowed).reason("expired");
-                self.erase(event, work.collection, vec![token], Vec::new()).await?;
-                return Ok(Settled::Fresh(card));
-            }
+        let Some(row) = self.row(work, &token)? else { return Ok(None) };
+        if work.collection.is_over(&row, work.now) {
+            let event = work.caller.event(Action::Delete, Outcome::Allowed).reason("expired");
+            self.erase(event, work.collection, vec![token], Vec::new()).await?;
+            return Ok(None);
         }
-        Ok(Settled::Done(Done { card, token, card_id: known.card_id, known: true }))
+        Ok(Some(row))
     }
 
-    fn propose(&self, work: &Work<'_>, card: &Card) -> Result<NewCard, VaultError> {
+    fn row(&self, work: &Work<'_>, token: &Token) -> Result<Option<Row>, VaultError> {
+        let rows = self.store.get(work.collection.number(), std::slice::from_ref(token))?;
+        Ok(rows.into_iter().flatten().next())
+    }
+
+    /// A new card's row: drawn, looked for, sealed, opened.
+    fn propose(&self, work: &Work<'_>, card: &Card) -> Result<(CardWrite, Token, CardId), VaultError> {
         let profile = &work.collection.profile;
         let number = work.collection.number();
-        let token = profile
-            .mint(self.environment, card.pan.len(), card.pan.last_four())
-            .map_err(|_exhausted| VaultError::Randomness)?;
-        let card_id = match card.card_id {
-            Some(card_id) => card_id,
-            None => draw_card_id().map_err(|_random| VaultError::Randomness)?,
-        };
+        let (token, fresh) = self.draw(work, card)?;
+        // Taken tokens are found by the writer; here it is the read that a known card's row costs.
+        drop(self.row(work, &token)?);
+        let card_id = card.card_id.unwrap_or(fresh);
         let expires_at = profile.expires_at(work.now);
         let binding =
             Binding { environment: self.environment, collection: number, token: &token, card_id, expires_at };
@@ -216,129 +210,90 @@ impl<S: Store> Vault<S> {
         let key = work.keys.active_data_key(number).ok_or(ProblemCode::KeyUnavailable)?;
         let sealed =
             record::seal(key, &binding, &data, work.wall).map_err(|error| super::seal_error(&error))?;
+        record::verify(work.keys, &binding, &sealed, &card.pan)
+            .map_err(|_refused| VaultError::Integrity("a record that was just sealed does not open"))?;
         let claim = match profile.usage() {
             TokenUse::Multi => Claim::Multi,
             TokenUse::Single => Claim::Single,
         };
-        let index = work.entered(card)?;
-        let created_at = work.now;
-        Ok(NewCard { collection: number, index, claim, token, card_id, expires_at, created_at, sealed })
+        let new = NewCard {
+            collection: number,
+            index: work.entered(card),
+            claim,
+            token: token.clone(),
+            card_id,
+            expires_at,
+            created_at: work.now,
+            sealed,
+        };
+        Ok((CardWrite::Insert(new), token, card_id))
     }
 
-    /// Writes the expiry and metadata that came with known cards to their records, and checks of each that its record
-    /// is that of the card: an index entry that was pointed at another card would give that one's token out.
-    async fn refresh_known(&self, work: &Work<'_>, done: &[Done]) -> Result<u64, VaultError> {
-        let mut todo: Vec<&Done> = done.iter().filter(|done| done.known).collect();
-        let mut sequence = 0;
-        for _ in 0..ROUNDS {
-            if todo.is_empty() {
-                return Ok(sequence);
+    /// A known card's row with what came with it this time: looked for, opened, sealed, and a token drawn for nothing.
+    /// The record must be that of the card: an index entry that was pointed at another one would give that one's token
+    /// out.
+    async fn renew(
+        &self,
+        work: &Work<'_>,
+        card: &Card,
+        row: Row,
+    ) -> Result<(CardWrite, Token, CardId), VaultError> {
+        drop(self.draw(work, card)?);
+        let key = work.keys.data_key(row.collection, row.sealed.key_version());
+        if key.is_some_and(|key| !key.state().may_rewrap_from()) {
+            return Err(ProblemCode::KeyUnavailable.into());
+        }
+        let metadata = card.metadata.as_ref().map(Metadata::duplicate);
+        let brought = record::Refresh { pan: &card.pan, expiry: card.expiry, metadata };
+        let renewed = record::refresh(work.keys, &self.binding(&row), &row.sealed, brought, work.wall);
+        let Row { collection, token, card_id, sealed: expected, .. } = row;
+        match renewed {
+            Ok(Refreshed { sealed, changed }) => {
+                let refresh = store::Refresh { collection, token: token.clone(), expected, sealed, changed };
+                Ok((CardWrite::Refresh(refresh), token, card_id))
             }
-            let Refreshed { changes, changed, broken } = self.refreshed(work, &todo)?;
-            if !broken.is_empty() {
+            Err(ChangeError::Refused(_)) => {
                 let event = work.caller.event(Action::Tokenize, Outcome::Failed);
-                self.report_broken(event, &work.collection.name, broken).await?;
-                return Err(VaultError::Integrity("a stored record is not that of its card"));
+                self.report_broken(event, &work.collection.name, vec![token]).await?;
+                Err(VaultError::Integrity("a stored record is not that of its card"))
             }
-            if changes.is_empty() {
-                return Ok(sequence);
-            }
-            let committed = self.store.replace(changes).await?;
-            sequence = sequence.max(committed.sequence);
-            // Those that another writer changed meanwhile go once more.
-            todo = changed
-                .into_iter()
-                .zip(committed.value)
-                .filter(|(_, won)| !won)
-                .map(|(done, _)| done)
-                .collect();
+            Err(ChangeError::Seal(error)) => Err(super::seal_error(&error)),
         }
-        if todo.is_empty() { Ok(sequence) } else { Err(VaultError::Refused(ProblemCode::Busy)) }
     }
 
-    fn refreshed<'d>(&self, work: &Work<'_>, todo: &[&'d Done]) -> Result<Refreshed<'d>, VaultError> {
-        let number = work.collection.number();
-        let tokens: Vec<_> = todo.iter().map(|done| done.token.clone()).collect();
-        let mut refreshed = Refreshed { changes: Vec::new(), changed: Vec::new(), broken: Vec::new() };
-        for (done, row) in todo.iter().zip(self.store.get(number, &tokens)?) {
-            // Deleted since it was found: there is nothing to refresh.
-            let Some(row) = row else { continue };
-            let binding = Binding {
-                environment: self.environment,
-                collection: number,
-                token: &row.token,
-                card_id: row.card_id,
-                expires_at: row.expires_at,
-            };
-            let metadata = done.card.metadata.as_ref().map(Metadata::duplicate);
-            let brought = Refresh { pan: &done.card.pan, expiry: done.card.expiry, metadata };
-            let key = work.keys.data_key(number, row.sealed.key_version());
-            if key.is_some_and(|key| !key.state().may_rewrap_from()) {
-                return Err(ProblemCode::KeyUnavailable.into());
-            }
-            match record::refresh(work.keys, &binding, &row.sealed, brought, work.wall) {
-                Ok(None) => {}
-                Ok(Some(sealed)) => {
-                    refreshed.changes.push(Replacement {
-                        collection: number,
-                        token: row.token,
-                        expected: row.sealed,
-                        sealed,
-                        add_index: None,
-                        drop_index_version: None,
-                    });
-                    refreshed.changed.push(*done);
-                }
-                Err(ChangeError::Refused(_)) => refreshed.broken.push(row.token),
-                Err(ChangeError::Seal(error)) => return Err(super::seal_error(&error)),
-            }
-        }
-        Ok(refreshed)
+    fn draw(&self, work: &Work<'_>, card: &Card) -> Result<(Token, CardId), VaultError> {
+        let token = work.collection.profile.mint(self.environment, card.pan.len(), card.pan.last_four());
+        let card_id = draw_card_id().map_err(|_random| VaultError::Randomness)?;
+        Ok((token.map_err(|_exhausted| VaultError::Randomness)?, card_id))
     }
 
     fn hold_codes(&self, collection: &Collection, done: &[Done]) -> Vec<Result<(), ProblemCode>> {
-        let now = self.clock.monotonic();
-        let mut holds = self.holds();
-        done.iter()
-            .map(|done| match &done.card.cvv {
-                None => Ok(()),
-                Some(cvv) => {
-                    holds.hold(collection.number(), &done.token, cvv, now).map_err(|_full| ProblemCode::Busy)
-                }
-            })
-            .collect()
+        let hold = |done: &Done| match &done.card.cvv {
+            None => Ok(()),
+            Some(cvv) => self.hold_code(collection, &done.token, cvv),
+        };
+        done.iter().map(hold).collect()
     }
 }
 
 impl Work<'_> {
-    /// The entries a new card gets: under the active index key and the one it replaces, so that whoever still works
-    /// with the keyring before finds it; never under a compromised one.
-    fn entered(&self, card: &Card) -> Result<Vec<IndexEntry>, VaultError> {
+    /// Asked for known cards as well: who is refused and who is not would tell them from new ones.
+    fn may_enter(&self) -> Result<(), VaultError> {
         let active = self.keys.active_index_key(self.collection.number());
         active
             .ok_or(Unfit::NotActive)
             .and_then(|key| key.may_enter(self.wall))
-            .map_err(|unfit| VaultError::Explained(ProblemCode::KeyUnavailable, unfit.to_string()))?;
+            .map_err(|unfit| VaultError::Explained(ProblemCode::KeyUnavailable, unfit.to_string()))
+    }
+
+    /// The entries a new card gets: under the active index key and the one it replaces, so that whoever still works
+    /// with the keyring before finds it; never under a compromised one.
+    fn entered(&self, card: &Card) -> Vec<IndexEntry> {
         let enters = |version: u32| {
             self.lookups.iter().any(|key| key.version() == version && key.state().may_enter_beside())
         };
-        Ok(card.index.iter().filter(|entry| enters(entry.version)).copied().collect())
+        card.index.iter().filter(|entry| enters(entry.version)).copied().collect()
     }
-}
-
-/// What was found out about the records of known cards.
-struct Refreshed<'d> {
-    changes: Vec<Replacement>,
-    /// Whose records the changes are.
-    changed: Vec<&'d Done>,
-    /// Records that do not open, or hold another card.
-    broken: Vec<Token>,
-}
-
-/// Whether a card still needs a token.
-enum Settled {
-    Done(Done),
-    Fresh(Card),
 }
 
 fn put<T>(answers: &mut [Option<ItemResult<T>>], position: usize, answer: ItemResult<T>) {

@@ -77,6 +77,7 @@ impl<'k> Asked<'k> {
             ActionKind::Administer | ActionKind::Approve | ActionKind::Observe => Some(system),
             ActionKind::Tokenize
             | ActionKind::Detokenize
+            | ActionKind::Settle
             | ActionKind::Lookup
             | ActionKind::Inspect
             | ActionKind::Delete
@@ -91,7 +92,11 @@ impl<'k> Asked<'k> {
             from_own_segment: self.from_own_segment,
             acted_for: self.acted_for.map(|found| &found.uid),
             destination: self.destination.map(|found| &found.uid),
-            route: if self.kind == ActionKind::Detokenize { route } else { None },
+            route: if matches!(self.kind, ActionKind::Detokenize | ActionKind::Settle) {
+                route
+            } else {
+                None
+            },
             purpose: self.purpose.map(|(_, text)| &**text),
         }
     }
@@ -176,7 +181,7 @@ impl Needs {
             | ActionKind::Inspect
             | ActionKind::Delete
             | ActionKind::Export => Self { collection: true, ..none },
-            ActionKind::Detokenize => Self {
+            ActionKind::Detokenize | ActionKind::Settle => Self {
                 collection: true,
                 destination: true,
                 acted_for: true,

@@ -98,7 +98,7 @@ impl Engine {
             | ActionKind::Inspect
             | ActionKind::Delete
             | ActionKind::Export => plain,
-            ActionKind::Detokenize => Parts {
+            ActionKind::Detokenize | ActionKind::Settle => Parts {
                 acted_for: Some(&service),
                 destination: Some(&destination),
                 route: Some(&egress),

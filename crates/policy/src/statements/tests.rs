@@ -76,7 +76,7 @@ fn a_statement_is_asked_about_its_actions_only() {
     }
     let places: Vec<(usize, usize)> = statements.all.iter().map(|found| (found.line, found.column)).collect();
     assert_eq!(places, [(1, 1), (2, 1), (3, 1)]);
-    assert_eq!(statements.get("c").unwrap().actions.len(), 11);
+    assert_eq!(statements.get("c").unwrap().actions.len(), ActionKind::ALL.len());
     assert!(statements.get("d").is_none());
 }
 

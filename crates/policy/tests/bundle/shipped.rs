@@ -80,7 +80,7 @@ fn its_data_are_typed() {
     assert!(processor.admits("203.0.113.5".parse().unwrap()));
     assert!(!processor.admits("203.0.113.77".parse().unwrap()));
     let forbids = bundle.statements().filter(|statement| statement.effect == StatementEffect::Forbid).count();
-    assert_eq!((bundle.statements().count(), forbids), (14, 3));
+    assert_eq!((bundle.statements().count(), forbids), (15, 3));
 
     let [signup] = bundle.ingress() else { panic!("one way in") };
     assert_eq!(signup.path, PathPattern::Exact("/signup".to_owned()));

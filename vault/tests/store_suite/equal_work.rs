@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use cordon_vault::store::rows::KeyRange;
-use cordon_vault::store::{CardWrite, Change, Embedded, Engine, Pair, Refresh, Store, StoreError};
+use cordon_vault::store::{CardWrite, Change, Embedded, Engine, Pair, Pairs, Refresh, Store, StoreError};
 
 use crate::cards::{CARDS, card, entry, record, token};
 
@@ -33,6 +33,10 @@ impl Engine for Counting {
     fn range(&self, range: KeyRange, limit: usize) -> Result<Vec<Pair>, StoreError> {
         let content = self.content.lock().unwrap();
         Ok(content.range(range).take(limit).map(|(key, value)| (key.clone(), value.clone())).collect())
+    }
+
+    fn all(&self) -> Pairs {
+        Box::new(self.content.lock().unwrap().clone().into_iter().map(Ok))
     }
 
     fn commit(&self, changes: Vec<Change>) -> Result<(), StoreError> {

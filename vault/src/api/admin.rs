@@ -101,22 +101,7 @@ async fn change<S: Store>(
         let permit = call.decide::<Approve>(action, |ask| ask)?;
         return Ok(answer(&vault.acknowledge(caller, permit).await.map_err(Refused::of(action))?, caller));
     }
-    let action = match path {
-        "/v1/seal/rekey" | "/v1/seal/rekey/share" | "/v1/seal/rekey/abort" => Action::Rekey,
-        "/v1/seal/init" => Action::Init,
-        "/v1/seal/unseal" => Action::Unseal,
-        "/v1/seal/seal" => Action::Seal,
-        "/v1/collections" => Action::CollectionCreate,
-        "/v1/audit/cosigned" => Action::AuditCosign,
-        "/v1/keys/rotate" => Action::KeyRotate,
-        "/v1/keys/rewrap" => Action::Rewrap,
-        "/v1/keys/destroy" => Action::KeyDestroy,
-        "/v1/backup" => Action::Backup,
-        "/v1/keys/state" => Action::KeyState,
-        "/v1/retention" => Action::CollectionChange,
-        "/v1/retention/verify" => Action::Retention,
-        _other => return Err(Refused::new(Action::Authenticate, ProblemCode::UnknownRoute)),
-    };
+    let action = action_of(path).ok_or(Refused::new(Action::Authenticate, ProblemCode::UnknownRoute))?;
     let permit = call.decide::<Administer>(action, |ask| ask)?;
     let refused = |code| Refused::new(action, code);
     let failed = Refused::of(action);
@@ -171,6 +156,26 @@ async fn change<S: Store>(
             let request: RotateRequest = read_json(body, MAX_ADMIN_BODY).await.map_err(refused)?;
             answer(&vault.rotate(caller, permit, request).await.map_err(failed)?, caller)
         }
+    })
+}
+
+/// What an administrative change is, by its path.
+fn action_of(path: &str) -> Option<Action> {
+    Some(match path {
+        "/v1/seal/rekey" | "/v1/seal/rekey/share" | "/v1/seal/rekey/abort" => Action::Rekey,
+        "/v1/seal/init" => Action::Init,
+        "/v1/seal/unseal" => Action::Unseal,
+        "/v1/seal/seal" => Action::Seal,
+        "/v1/collections" => Action::CollectionCreate,
+        "/v1/audit/cosigned" => Action::AuditCosign,
+        "/v1/keys/rotate" => Action::KeyRotate,
+        "/v1/keys/rewrap" => Action::Rewrap,
+        "/v1/keys/destroy" => Action::KeyDestroy,
+        "/v1/backup" => Action::Backup,
+        "/v1/keys/state" => Action::KeyState,
+        "/v1/retention" => Action::CollectionChange,
+        "/v1/retention/verify" => Action::Retention,
+        _other => return None,
     })
 }
 

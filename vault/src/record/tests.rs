@@ -401,13 +401,13 @@ proptest! {
             pan: pan.duplicate(), expiry, metadata: Metadata::none(), created_at: 1_800_000_000,
         };
         let record = sealed(&keys, &row, &bare);
-        prop_assert_eq!(record.as_bytes().len(), 93);
+        prop_assert_eq!(record.as_bytes().len(), 125);
         let brought = Refresh { pan: &pan, expiry: Expiry::new(2035, 1).ok(), metadata: None };
-        prop_assert_eq!(refresh(&keys, &row, &record, brought).unwrap().sealed.as_bytes().len(), 93);
+        prop_assert_eq!(refresh(&keys, &row, &record, brought, now()).unwrap().sealed.as_bytes().len(), 125);
         let pairs = BTreeMap::from([("k".to_owned(), value.clone())]);
         let full = CardData { metadata: Metadata::from_pairs(&pairs).unwrap(), ..bare };
         let steps = (5 + value.len()).div_ceil(64);
-        prop_assert_eq!(sealed(&keys, &row, &full).as_bytes().len(), 93 + 64 * steps);
+        prop_assert_eq!(sealed(&keys, &row, &full).as_bytes().len(), 125 + 64 * steps);
     }
 
     #[test]

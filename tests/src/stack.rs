@@ -10,8 +10,8 @@ use bytes::Bytes;
 use cordon_card::CollectionName;
 use cordon_client::{Administrator, Endpoint, Revealer, Tokenizer};
 use cordon_wire::{
-    CreateCollection, Delivery, InitRequest, NewCustodian, Operation, SealKind, SealState, ShareText,
-    TokenProfile, UnsealRequest,
+    CreateCollection, Delivery, DestroyRequest, DestructionRecord, InitRequest, KeyPurpose, NewCustodian,
+    Operation, SealKind, SealState, ShareText, TokenProfile, UnsealRequest,
 };
 use http::Request;
 use http_body_util::Full;
@@ -305,6 +305,17 @@ impl Stack {
             self.administrator_as(custodian)?.approve(&id).await?;
         }
         Ok(())
+    }
+
+    /// Destroys a key version of the collection that the harness uses, or a key-encryption key, with the approval of two
+    /// custodians.
+    ///
+    /// # Errors
+    /// It is refused.
+    pub async fn destroy_key(&self, purpose: KeyPurpose, version: u32) -> Result<DestructionRecord> {
+        let collection = if purpose == KeyPurpose::Kek { None } else { Some(cards()?) };
+        self.approve(&Operation::DestroyKey { purpose, collection: collection.clone(), version }).await?;
+        Ok(self.administrator()?.destroy_key(&DestroyRequest { purpose, collection, version }).await?)
     }
 
     /// Data calls without reveal, as `service`.

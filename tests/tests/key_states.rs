@@ -6,7 +6,7 @@ use cordon_client::{Administrator, ClientError};
 use cordon_tests::cards::{self, done};
 use cordon_tests::stack::{self, Options, Stack};
 use cordon_wire::{
-    DestroyRequest, ItemResult, KeyChange, KeyInfo, KeyPurpose, KeyState, KeyStateRequest, KeyStateResponse,
+    ItemResult, KeyChange, KeyInfo, KeyPurpose, KeyState, KeyStateRequest, KeyStateResponse,
     ProblemCode, RewrapState, TokenizeRequest,
 };
 use std::time::Duration;
@@ -135,8 +135,7 @@ async fn a_compromised_key_is_replaced_and_its_records_come_back_as_they_move() 
     let fresh = tokenize(&stack, 10_000, 10).await?;
     finish_moving(&vault).await?;
     for purpose in [KeyPurpose::Data, KeyPurpose::Index] {
-        let collection = Some(stack::cards()?);
-        vault.destroy_key(&DestroyRequest { purpose, collection, version: 1 }).await?;
+        stack.destroy_key(purpose, 1).await?;
         assert_eq!(key(&vault, purpose, 1).await?.state, KeyState::Destroyed);
     }
     assert_eq!(tokenize(&stack, 0, CARDS).await?, tokens);
@@ -145,7 +144,7 @@ async fn a_compromised_key_is_replaced_and_its_records_come_back_as_they_move() 
 
     change(&vault, KeyPurpose::Kek, 1, KeyChange::Compromise).await?;
     assert_eq!(key(&vault, KeyPurpose::Kek, 2).await?.state, KeyState::Active);
-    vault.destroy_key(&DestroyRequest { purpose: KeyPurpose::Kek, collection: None, version: 1 }).await?;
+    stack.destroy_key(KeyPurpose::Kek, 1).await?;
     let resumed = change(&vault, KeyPurpose::Data, 1, KeyChange::Resume).await;
     assert!(matches!(resumed, Err(ClientError::Problem(problem)) if problem.code == ProblemCode::Conflict));
     Ok(())

@@ -8,7 +8,7 @@ use cordon_tests::cards::{self, done};
 use cordon_tests::https;
 use cordon_tests::stack::{self, Options, Stack};
 use cordon_wire::{
-    DeleteRequest, DestroyRequest, ItemResult, KeyPurpose, ProblemCode, RetainReason, Retention,
+    DeleteRequest, ItemResult, KeyPurpose, ProblemCode, RetainReason, Retention,
     RetentionReport, RetentionRequest, RetentionStatus, RewrapRequest, RewrapState, RotateRequest,
 };
 use files::Files;
@@ -70,8 +70,7 @@ async fn shred(stack: &Stack) -> Result<()> {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     for purpose in [KeyPurpose::Data, KeyPurpose::Index] {
-        let collection = Some(stack::cards()?);
-        vault.destroy_key(&DestroyRequest { purpose, collection, version: 1 }).await?;
+        stack.destroy_key(purpose, 1).await?;
     }
     Ok(())
 }

@@ -363,7 +363,8 @@ fn start_keeper<S: Store>(
     vault: Arc<Vault<S>>,
     drain: Drain,
 ) -> Result<std::thread::JoinHandle<()>, StartError> {
-    let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(StartError::Thread)?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(StartError::Thread)?;
     let work = move || {
         while !drain.is_triggered() {
             let wait = runtime.block_on(vault.retention_step());

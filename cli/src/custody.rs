@@ -18,6 +18,7 @@ use std::io::{self, IsTerminal, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+mod migrate;
 pub(crate) mod register;
 pub(crate) mod rekey;
 pub(crate) mod share;
@@ -33,6 +34,7 @@ Examples:
   cordon init --threshold 2 --custodian alice=age1... --custodian bob=age1... --custodian carol
   cordon init --threshold 3 --custodian a --custodian b --custodian c --custodian d --custodian e
   cordon init --json ...                  everything as JSON, for a ceremony script
+  cordon init --seal pkcs11               a key in an HSM instead of shares; docs/seals.md
   cordon init --dev                       a key file instead of shares; refused by a live vault"
 )]
 pub(crate) struct Init {
@@ -42,8 +44,11 @@ pub(crate) struct Init {
     #[arg(long, value_name = "DIRECTORY", default_value = ".")]
     shares_dir: PathBuf,
     /// Seal with a key file instead of shares, for development
-    #[arg(long, conflicts_with_all = ["custodian", "threshold"])]
+    #[arg(long, conflicts_with_all = ["custodian", "threshold", "seal"])]
     dev: bool,
+    /// Seal with a key of the vault's configuration instead of shares
+    #[arg(long, value_name = "KIND", conflicts_with_all = ["custodian", "threshold"])]
+    seal: Option<migrate::Device>,
 }
 
 /// Who holds shares, and how many are needed.
@@ -80,12 +85,19 @@ pub(crate) struct Unseal {
 
 /// `cordon seal`.
 #[derive(Debug, Args)]
-#[command(after_help = "Takes effect at once: every call is refused until custodians unseal the vault again.
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "Takes effect at once: every call is refused until the vault is unsealed again.
 
 Examples:
   cordon seal
-  cordon seal --json")]
-pub(crate) struct Seal {}
+  cordon seal --json
+  cordon seal migrate --to pkcs11        let an HSM seal instead of custodians' shares"
+)]
+pub(crate) struct Seal {
+    #[command(subcommand)]
+    command: Option<migrate::SealCommand>,
+}
 
 impl Init {
     /// Makes the vault's keys and hands the shares over.
@@ -120,8 +132,12 @@ impl Init {
     }
 
     fn request(&self) -> Result<InitRequest, Failure> {
-        let custodians = if self.dev { Vec::new() } else { self.set.checked()?.to_vec() };
-        let seal = if self.dev { SealKind::DevFile } else { SealKind::Shamir };
+        let seal = match (self.dev, self.seal) {
+            (true, _) => SealKind::DevFile,
+            (false, Some(device)) => device.into(),
+            (false, None) => SealKind::Shamir,
+        };
+        let custodians = if seal == SealKind::Shamir { self.set.checked()?.to_vec() } else { Vec::new() };
         Ok(InitRequest { seal, custodians, threshold: self.set.threshold })
     }
 }
@@ -143,6 +159,17 @@ impl CustodianSet {
     /// Shares needed to unseal.
     pub(crate) fn threshold(&self) -> u8 {
         self.threshold
+    }
+
+    /// Whether anybody is named.
+    fn any(&self) -> bool {
+        !self.custodian.is_empty()
+    }
+
+    #[cfg(test)]
+    fn of(custodians: &[&str], threshold: u8) -> Self {
+        let custodian = custodians.iter().map(|text| custodian(text).unwrap()).collect();
+        Self { custodian, threshold }
     }
 }
 
@@ -222,7 +249,7 @@ impl Unseal {
                 return Err(Failure::refused("not-initialized", "the vault has no keys yet")
                     .next("run `cordon init`"));
             }
-            (SealState::Sealed, Some(SealKind::DevFile)) => None,
+            (SealState::Sealed, Some(SealKind::DevFile | SealKind::Static | SealKind::Pkcs11)) => None,
             (SealState::Sealed, _) => Some(self.source.read(&prompt(&status))?),
         };
         Ok(administrator.unseal(&UnsealRequest { share, acknowledge: self.acknowledge }).await?)
@@ -242,6 +269,9 @@ impl Seal {
     /// Seals the vault.
     pub(crate) fn run(&self, settings: &Settings) -> Result<Verdict, Failure> {
         let administrator = settings.administrator()?;
+        if let Some(migrate::SealCommand::Migrate(migrate)) = &self.command {
+            return migrate.run(settings, &administrator);
+        }
         let status = block_on(async { Ok(administrator.seal().await?) })?;
         settings.console().answer(&status, describe)?;
         Ok(Verdict::Fine)
@@ -251,7 +281,12 @@ impl Seal {
 /// What `init` tells a human.
 fn announcement(response: &InitResponse) -> String {
     if response.shares.is_empty() {
-        return "The vault is initialised with a development key file. Next: cordon unseal\n".to_owned();
+        let by = match response.status.seal {
+            Some(SealKind::Static) => "a static key",
+            Some(SealKind::Pkcs11) => "a key in the HSM",
+            Some(SealKind::DevFile | SealKind::Shamir) | None => "a development key file",
+        };
+        return format!("The vault is initialised, sealed by {by}. Next: cordon unseal\n");
     }
     // Built in one allocation: a growing string would leave pieces of shares behind in freed memory.
     let mut out =
@@ -324,21 +359,21 @@ mod tests {
             state,
             environment: Environment::Dev,
             seal: Some(SealKind::Shamir),
+            key: None,
             threshold: Some(3),
             shares: Some(5),
             progress,
         }
     }
 
-    fn set(custodians: &[&str], threshold: u8) -> CustodianSet {
-        let custodian = custodians.iter().map(|text| custodian(text).unwrap()).collect();
-        CustodianSet { custodian, threshold }
-    }
-
     #[test]
     fn a_threshold_above_the_custodians_is_refused_before_the_vault_is_asked() {
-        let init =
-            |threshold| Init { set: set(&["a", "b", "c"], threshold), shares_dir: ".".into(), dev: false };
+        let init = |threshold| Init {
+            set: CustodianSet::of(&["a", "b", "c"], threshold),
+            shares_dir: ".".into(),
+            dev: false,
+            seal: None,
+        };
         assert_eq!(init(4).request().unwrap_err().exit(), Exit::Usage);
         assert_eq!(init(3).request().unwrap().custodians.len(), 3);
     }

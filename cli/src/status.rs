@@ -91,6 +91,8 @@ fn seal(seal: &SealStatus) -> String {
     match (seal.seal, seal.threshold, seal.shares) {
         (None, _, _) => "none yet".to_owned(),
         (Some(SealKind::DevFile), _, _) => "key file, for development only".to_owned(),
+        (Some(SealKind::Static), _, _) => format!("static key {}", seal.key.as_deref().unwrap_or("unknown")),
+        (Some(SealKind::Pkcs11), _, _) => format!("HSM key {}", seal.key.as_deref().unwrap_or("unknown")),
         (Some(SealKind::Shamir), Some(threshold), Some(shares)) => {
             let progress = match seal.state {
                 SealState::Sealed => format!(", {} given", seal.progress),
@@ -136,6 +138,7 @@ mod tests {
                 state,
                 environment: Environment::Test,
                 seal: Some(SealKind::Shamir),
+                key: None,
                 threshold: Some(3),
                 shares: Some(5),
                 progress: 1,

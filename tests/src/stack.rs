@@ -39,6 +39,10 @@ pub struct Options {
     pub audit: String,
     /// Where signups are forwarded to instead of the stub, which records too much for a load.
     pub upstream: Option<SocketAddr>,
+    /// `[seal]` of the vault's configuration, whole; none when empty.
+    pub seal_keys: String,
+    /// Variables of the vault's environment.
+    pub environment: Vec<(String, String)>,
     /// age public keys that the vault encrypts backups to.
     pub recipients: Vec<String>,
     /// Tables added to the end of `vault.toml`.
@@ -55,6 +59,8 @@ impl Default for Options {
             workers: 2,
             audit: String::new(),
             upstream: None,
+            seal_keys: String::new(),
+            environment: Vec::new(),
             recipients: Vec::new(),
             vault_tables: "",
         }
@@ -159,14 +165,14 @@ impl Stack {
             &authority,
         )?;
         write_vault_configuration(dir.path(), &options, None)?;
-        let vault = start_vault(dir.path())?;
+        let vault = start_vault(dir.path(), &options)?;
         Ok(Self { vault, gateway: None, signup, processor, authority, shares: Vec::new(), dir, options })
     }
 
     async fn initialise(&mut self) -> Result<()> {
         let custodians = match self.options.seal {
             SealKind::Shamir => custodians(),
-            SealKind::DevFile => Vec::new(),
+            SealKind::DevFile | SealKind::Static | SealKind::Pkcs11 => Vec::new(),
         };
         let request = InitRequest { seal: self.options.seal, custodians, threshold: 3 };
         for share in self.administrator()?.init(&request).await?.shares {
@@ -197,7 +203,7 @@ impl Stack {
                 (Some((custodian, share)), _) => {
                     (custodian.as_str(), Some(ShareText::new(Zeroizing::new(share.expose().to_owned()))))
                 }
-                (None, SealKind::DevFile) => ("operator", None),
+                (None, SealKind::DevFile | SealKind::Static | SealKind::Pkcs11) => ("operator", None),
                 (None, SealKind::Shamir) => bail!("all shares given and still sealed"),
             };
             let request = UnsealRequest { share, acknowledge: true };
@@ -225,7 +231,7 @@ impl Stack {
     pub fn restart_vault(&mut self) -> Result<()> {
         let addresses = (self.vault.address("data")?, self.vault.address("admin")?);
         write_vault_configuration(self.dir.path(), &self.options, Some(addresses))?;
-        self.vault = start_vault(self.dir.path())?;
+        self.vault = start_vault(self.dir.path(), &self.options)?;
         Ok(())
     }
 
@@ -252,6 +258,11 @@ impl Stack {
     /// Another `[audit]` for the vault, from its next start on.
     pub fn configure_audit(&mut self, audit: impl Into<String>) {
         self.options.audit = audit.into();
+    }
+
+    /// Another `[seal]` for the vault, from its next start on.
+    pub fn configure_seal(&mut self, seal_keys: impl Into<String>) {
+        self.options.seal_keys = seal_keys.into();
     }
 
     /// The run's directory: configurations, data, logs.
@@ -409,9 +420,11 @@ impl Stack {
     }
 }
 
-fn start_vault(dir: &Path) -> Result<Daemon> {
-    let config = dir.join("vault.toml");
-    Daemon::start("cordon-vault", &["--config", &config.to_string_lossy()], &dir.join("vault.log"))
+fn start_vault(dir: &Path, options: &Options) -> Result<Daemon> {
+    let mut command = std::process::Command::new(crate::process::binary("cordon-vault")?);
+    command.arg("--config").arg(dir.join("vault.toml"));
+    command.envs(options.environment.iter().map(|(name, value)| (name, value)));
+    Daemon::launch(command, &dir.join("vault.log"))
 }
 
 fn write_private(path: &Path, text: &str) -> Result<()> {
@@ -426,7 +439,7 @@ fn write_vault_configuration(
     options: &Options,
     addresses: Option<(SocketAddr, SocketAddr)>,
 ) -> Result<()> {
-    let Options { workers, audit, recipients, vault_tables: tables, .. } = options;
+    let Options { workers, audit, recipients, seal_keys, vault_tables: tables, .. } = options;
     let any = "127.0.0.1:0".to_owned();
     let (data, admin) =
         addresses.map_or((any.clone(), any), |(data, admin)| (data.to_string(), admin.to_string()));
@@ -454,6 +467,9 @@ key = "ca-vault.cordon.test.key"
 client_roots = "ca.pem"
 
 {audit}
+
+{seal_keys}
+
 {tables}"#
     );
     write_private(&dir.join("vault.toml"), &text)

@@ -91,7 +91,12 @@ impl Ceremony {
     }
 
     async fn begin(&self, numbers: &[u8], rotate_root: bool) -> Result<RekeyStatus> {
-        let request = RekeyRequest { rotate_root, threshold: 2, custodians: self.named(numbers)? };
+        let request = RekeyRequest {
+            rotate_root,
+            threshold: 2,
+            custodians: self.named(numbers)?,
+            ..RekeyRequest::default()
+        };
         Ok(self.stack.administrator()?.begin_rekey(&request).await?)
     }
 
@@ -166,7 +171,8 @@ async fn new_shares_count_once_a_quorum_of_them_came_back_and_the_old_ones_never
     // Custodian 2 leaves, 4 comes.
     let begun = ceremony.begin(&[1, 3, 4], false).await?;
     assert_eq!((begun.state, begun.needed), (RekeyState::Collecting, 2));
-    let second = RekeyRequest { rotate_root: false, threshold: 2, custodians: ceremony.named(&[1, 3])? };
+    let second =
+        RekeyRequest { threshold: 2, custodians: ceremony.named(&[1, 3])?, ..RekeyRequest::default() };
     let administrator = ceremony.stack.administrator()?;
     assert_eq!(problem(administrator.begin_rekey(&second).await)?.code, ProblemCode::Conflict);
 
@@ -212,7 +218,12 @@ async fn new_shares_count_once_a_quorum_of_them_came_back_and_the_old_ones_never
     assert_eq!(row("custodian-1", true).context("a row")?.number, Some(1));
     let left = row("custodian-2", false).context("a row")?;
     assert!(left.number == Some(2) && left.until.is_some() && left.acknowledged_at.is_some(), "{left:?}");
-    let back = RekeyRequest { rotate_root: true, threshold: 2, custodians: ceremony.named(&[1, 2, 4])? };
+    let back = RekeyRequest {
+        rotate_root: true,
+        threshold: 2,
+        custodians: ceremony.named(&[1, 2, 4])?,
+        ..RekeyRequest::default()
+    };
     let refused = problem(administrator.begin_rekey(&back).await)?;
     assert_eq!(refused.code, ProblemCode::BadField, "2 and 4 both had number 2, for ever");
 

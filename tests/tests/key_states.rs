@@ -6,8 +6,8 @@ use cordon_client::{Administrator, ClientError};
 use cordon_tests::cards::{self, done};
 use cordon_tests::stack::{self, Options, Stack};
 use cordon_wire::{
-    ItemResult, KeyChange, KeyInfo, KeyPurpose, KeyState, KeyStateRequest, KeyStateResponse,
-    ProblemCode, RewrapState, TokenizeRequest,
+    ItemResult, KeyChange, KeyInfo, KeyPurpose, KeyState, KeyStateRequest, KeyStateResponse, ProblemCode,
+    RewrapState, TokenizeRequest,
 };
 use std::time::Duration;
 

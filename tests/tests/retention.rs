@@ -8,8 +8,8 @@ use cordon_tests::cards::{self, done};
 use cordon_tests::https;
 use cordon_tests::stack::{self, Options, Stack};
 use cordon_wire::{
-    DeleteRequest, ItemResult, KeyPurpose, ProblemCode, RetainReason, Retention,
-    RetentionReport, RetentionRequest, RetentionStatus, RewrapRequest, RewrapState, RotateRequest,
+    DeleteRequest, ItemResult, KeyPurpose, ProblemCode, RetainReason, Retention, RetentionReport,
+    RetentionRequest, RetentionStatus, RewrapRequest, RewrapState, RotateRequest,
 };
 use files::Files;
 use std::time::Duration;

@@ -42,6 +42,9 @@ pub struct Config {
     /// Sinks, witnesses and reserved space of the audit log.
     #[serde(default)]
     pub audit: cordon_audit::Settings,
+    /// Keys outside the vault that can seal its root key.
+    #[serde(default)]
+    pub seal: crate::seal::SealSettings,
     /// What this installation does without.
     #[serde(default)]
     pub hardening: Exceptions,
@@ -147,6 +150,7 @@ impl Config {
             *path = base.join(&*path);
         }
         let mut faults = self.audit.resolve(base);
+        faults.extend(self.seal.resolve(base, self.environment));
         if !self.metrics.listen.ip().is_loopback() {
             faults.push("metrics.listen must be a loopback address: it speaks clear text".to_owned());
         }

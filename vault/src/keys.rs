@@ -90,6 +90,9 @@ pub mod usage {
     /// Marker of [`super::CommitKey`].
     #[derive(Debug)]
     pub enum Commit {}
+    /// Marker of a static key around the root key.
+    #[derive(Debug)]
+    pub enum Seal {}
 
     impl sealed::Sealed for Root {}
     impl sealed::Sealed for KeyEncryption {}
@@ -99,6 +102,7 @@ pub mod usage {
     impl sealed::Sealed for Wrap {}
     impl sealed::Sealed for Document {}
     impl sealed::Sealed for Commit {}
+    impl sealed::Sealed for Seal {}
 
     impl Usage for Root {
         const NAME: &'static str = "root";
@@ -124,15 +128,20 @@ pub mod usage {
     impl Usage for Commit {
         const NAME: &'static str = "commit";
     }
+    impl Usage for Seal {
+        const NAME: &'static str = "seal";
+    }
 
     impl Stored for Root {}
     impl Stored for KeyEncryption {}
     impl Stored for Data {}
     impl Stored for Index {}
     impl Stored for Sad {}
+    impl Stored for Seal {}
 
     impl Encrypts for Data {}
     impl Encrypts for Sad {}
+    impl Encrypts for Seal {}
     impl Encrypts for Wrap {}
 }
 

@@ -4,13 +4,14 @@
 
 use crate::api;
 use crate::config::Config;
+use crate::seal::Devices;
 use crate::store::{FjallOptions, FjallStore, Store, StoreError};
 use crate::vault::{Parts, Vault};
 use cordon_audit::{Action, Event, Log, Name, Outcome, Recovered};
 use cordon_card::Environment;
 use cordon_daemon::clock::SystemClock;
 use cordon_daemon::config::EX_CONFIG;
-use cordon_daemon::confine::Confinement;
+use cordon_daemon::confine::{Confinement, Outbound};
 use cordon_daemon::drain::{DEADLINE, Drain};
 use cordon_daemon::process::{Hardening, NotHardened, harden};
 use cordon_daemon::scrub;
@@ -30,6 +31,8 @@ use std::time::Duration;
 
 /// Directory of the audit log below the data directory.
 pub(crate) const AUDIT: &str = "audit";
+/// Where the development seal keeps the root key, in clear, below the data directory.
+const DEV_FILE: &str = "development-root-key.json";
 /// Directory of the store below the data directory.
 pub(crate) const STORE: &str = "store";
 
@@ -160,13 +163,9 @@ fn run(checked: Checked, mut hardening: Hardening) -> Result<(), StartError> {
     let sockets = Sockets::reserve(&config)?;
     // The processors granted are read from the control group's files, which are out of reach afterwards.
     let workers = config.worker_count();
-    // Certificates, keys and policies are in memory: from here on nothing is read beyond the data directory, but for what
-    // the audit log was given.
-    hardening.confine(&Confinement {
-        writable: config.audit.directories().chain([config.data_dir.clone()]).collect(),
-        readable: config.audit.witnesses.clone(),
-        ..Confinement::default()
-    });
+    // The module of an HSM is loaded while memory may still become executable.
+    let devices = Devices::load(&config.seal, &config.data_dir.join(DEV_FILE))?;
+    hardening.confine(&confinement(&config));
     hardening.admit(&config.hardening, config.environment == Environment::Live)?;
     let (audit, recovered) = Log::open_as(&config.data_dir.join(AUDIT), ORIGIN, &config.audit)?;
     let store = open_store(&config, &recovered)?;
@@ -181,6 +180,7 @@ fn run(checked: Checked, mut hardening: Hardening) -> Result<(), StartError> {
         clock: Arc::new(SystemClock::new()),
         environment: config.environment,
         data_dir: config.data_dir.clone(),
+        devices,
         hardening,
         keyring_epoch: recovered.keyring_epoch.unwrap_or(0),
         sad_ttl: config.sad_ttl(),
@@ -188,6 +188,7 @@ fn run(checked: Checked, mut hardening: Hardening) -> Result<(), StartError> {
         recipients: config.backup.recipients().map_err(StartError::Recipients)?,
         limits: config.limits.clone(),
     })?);
+    unseal(&vault)?;
     let drain = Drain::on_signals(DEADLINE).map_err(StartError::Signals)?;
     let sweeper = start_sweeper(Arc::clone(&vault), drain.clone());
     let rewrapper = start_rewrapper(Arc::clone(&vault), drain.clone())?;
@@ -211,6 +212,26 @@ fn run(checked: Checked, mut hardening: Hardening) -> Result<(), StartError> {
     audit.close()?;
     tracing::info!(cut_off = drained.cut_off, "stopped");
     if drained.failed_threads == 0 { Ok(()) } else { Err(StartError::Panicked) }
+}
+
+/// Certificates, keys and policies are in memory: nothing is read beyond the data directory from then on, but for what the
+/// audit log was given and what it takes to unseal.
+fn confinement(config: &Config) -> Confinement {
+    let directories = config.audit.directories().chain([config.data_dir.clone()]);
+    let ports = config.seal.ports();
+    Confinement {
+        writable: directories.chain(config.seal.writable()).collect(),
+        readable: config.audit.witnesses.iter().cloned().chain(config.seal.readable()).collect(),
+        outbound: if ports.is_empty() { Outbound::None } else { Outbound::Ports(ports.to_vec()) },
+        loads_modules: false,
+    }
+}
+
+/// Unseals where no custodian is needed, before anybody is served.
+fn unseal<S: Store>(vault: &Vault<S>) -> Result<(), StartError> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(StartError::Thread)?;
+    Ok(runtime.block_on(vault.unseal_at_start())?)
 }
 
 fn open_store(config: &Config, recovered: &Recovered) -> Result<FjallStore, StoreError> {
@@ -343,7 +364,8 @@ fn start_keeper<S: Store>(
     vault: Arc<Vault<S>>,
     drain: Drain,
 ) -> Result<std::thread::JoinHandle<()>, StartError> {
-    let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(StartError::Thread)?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(StartError::Thread)?;
     let work = move || {
         while !drain.is_triggered() {
             let wait = runtime.block_on(vault.retention_step());
@@ -378,6 +400,9 @@ pub enum StartError {
     /// A stored document.
     #[error("the vault can't start: {0}")]
     Vault(#[from] crate::error::VaultError),
+    /// The module of the HSM.
+    #[error("seal.pkcs11: {0}")]
+    Seal(#[from] crate::seal::SealError),
     /// The keys that backups are encrypted to.
     #[error("backup.recipients: {0}")]
     Recipients(#[source] cordon_archive::SealError),

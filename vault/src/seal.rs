@@ -5,26 +5,32 @@
 //! 3.7.6). What is stored is public: commitments and salted hashes of 256-bit secrets. Tests:
 //! `seal/tests.rs`, `seal/share.rs`.
 
-use std::path::Path;
-
 use cordon_audit::Name;
 use cordon_card::Environment;
 use cordon_wire::SealKind;
 use jiff::Timestamp;
 use thiserror::Error;
 
+pub use device::{DeviceKind, Devices};
 pub use document::SealDocument;
+pub use pkcs11::HsmError;
+pub use private_file::SecretSource;
 pub use progress::{Given, Submitted, UnsealProgress};
 pub use register::{Holder, Register, Wanted};
+pub use settings::{Pkcs11Settings, SealSettings, StaticKey, StaticSettings};
 pub use share::{ShareError, ShareText};
 
 use crate::keys::{KeyError, RootKey};
 
 mod deliver;
+mod device;
 mod document;
 mod file;
+mod pkcs11;
+mod private_file;
 mod progress;
 mod register;
+mod settings;
 mod shamir;
 mod share;
 
@@ -40,6 +46,8 @@ pub enum Sealing {
     },
     /// In a file in the clear, for development.
     DevFile,
+    /// Under a key outside the vault.
+    Device(DeviceKind),
 }
 
 impl Sealing {
@@ -52,6 +60,7 @@ impl Sealing {
                 shares: u8::try_from(holders.len()).unwrap_or(u8::MAX),
             },
             Sealing::DevFile => SealConfig::DevFile,
+            Sealing::Device(kind) => SealConfig::Device(*kind),
         }
     }
 }
@@ -68,6 +77,8 @@ pub enum SealConfig {
     },
     /// In a file in the clear, for development.
     DevFile,
+    /// Under a key outside the vault.
+    Device(DeviceKind),
 }
 
 impl SealConfig {
@@ -77,6 +88,8 @@ impl SealConfig {
         match self {
             SealConfig::Shamir { .. } => SealKind::Shamir,
             SealConfig::DevFile => SealKind::DevFile,
+            SealConfig::Device(DeviceKind::Static) => SealKind::Static,
+            SealConfig::Device(DeviceKind::Pkcs11) => SealKind::Pkcs11,
         }
     }
 
@@ -90,7 +103,7 @@ impl SealConfig {
                 Ok(())
             }
             SealConfig::DevFile if environment == Environment::Live => Err(SealError::DevelopmentInLive),
-            SealConfig::DevFile => Ok(()),
+            SealConfig::DevFile | SealConfig::Device(_) => Ok(()),
         }
     }
 }
@@ -106,41 +119,54 @@ pub struct Initialised {
     pub shares: Vec<ShareText>,
 }
 
-/// Makes a root key and seals it. `dev_file` is where the development seal writes the key; it must not exist
-/// yet.
+/// Makes a root key and seals it. The file of a development seal must not exist yet.
 ///
 /// # Errors
 /// [`SealError::Limits`] or [`SealError::DevelopmentInLive`] for a seal that may not be; [`SealError::File`]
-/// if the key file cannot be made; [`SealError::Key`] without randomness.
+/// if the key file cannot be made; [`SealError::Key`] without randomness; what is wrong with the device that is to seal.
 pub fn initialise(
     sealing: &Sealing,
     environment: Environment,
-    dev_file: &Path,
+    devices: &Devices,
     now: Timestamp,
 ) -> Result<Initialised, SealError> {
     sealing.config().check(environment)?;
     let root = RootKey::generate()?;
-    let (document, shares) = seal_root(&root, sealing, environment, &Register::default(), now)?;
+    let (document, shares) = seal_root(&root, sealing, environment, &Register::default(), devices, now)?;
     if *sealing == Sealing::DevFile {
-        file::create(dev_file, environment, &root)?;
+        file::create(&devices.dev_file, environment, &root)?;
     }
     Ok(Initialised { document, root, shares })
 }
 
-/// Unseals a development seal from its key file.
+/// Unseals without custodians: from the development file, or by the device that sealed.
 ///
 /// # Errors
-/// [`SealError::DevelopmentInLive`], [`SealError::NotThisSeal`] for another kind of seal,
-/// [`SealError::File`], [`SealError::Root`] if the file holds another key, [`SealError::NotAuthentic`] if the
-/// document was changed.
-pub fn unseal_from_file(document: &SealDocument, dev_file: &Path) -> Result<RootKey, SealError> {
-    if document.config() != SealConfig::DevFile {
-        return Err(SealError::NotThisSeal);
-    }
+/// [`SealError::DevelopmentInLive`], [`SealError::NotThisSeal`] for shares, [`SealError::File`], what is wrong with the
+/// device, [`SealError::Root`] if it gives another root key, [`SealError::NotAuthentic`] if the document was changed.
+pub fn unseal_alone(document: &SealDocument, devices: &Devices) -> Result<RootKey, SealError> {
     document.config().check(document.environment())?;
-    let root = file::read(dev_file, document.environment())?;
+    let root = match (document.config(), document.wrapped()) {
+        (SealConfig::DevFile, _) => file::read(&devices.dev_file, document.environment())?,
+        (_, Some((kind, wrapped))) => devices.unwrap(kind, document.bound(), wrapped)?,
+        (_, None) => return Err(SealError::NotThisSeal),
+    };
     document.verify(&root)?;
     Ok(root)
+}
+
+/// The same seal under the device's current key; none if it is under that one, or under no device's.
+pub(crate) fn moved_to_current_key(
+    document: &SealDocument,
+    root: &RootKey,
+    devices: &Devices,
+) -> Result<Option<SealDocument>, SealError> {
+    match document.wrapped() {
+        Some((kind, wrapped)) if !devices.is_current(kind, wrapped) => {
+            document.under_current_key(root, devices).map(Some)
+        }
+        _ => Ok(None),
+    }
 }
 
 /// A new ceremony for a root key: a new polynomial, new shares, a new document. `before` is what is remembered of the
@@ -150,6 +176,7 @@ pub(crate) fn seal_root(
     sealing: &Sealing,
     environment: Environment,
     before: &Register,
+    devices: &Devices,
     now: Timestamp,
 ) -> Result<(SealDocument, Vec<ShareText>), SealError> {
     sealing.config().check(environment)?;
@@ -164,10 +191,10 @@ pub(crate) fn seal_root(
                 .map(|(index, secret)| ShareText::new(environment, ceremony, index, secret))
                 .collect()
         }
-        Sealing::DevFile => Vec::new(),
+        Sealing::DevFile | Sealing::Device(_) => Vec::new(),
     };
     let register = before.succeeded_by(sealing, now);
-    Ok((SealDocument::new(root, sealing, environment, ceremony, &shares, register)?, shares))
+    Ok((SealDocument::new(root, sealing, environment, ceremony, &shares, register, devices)?, shares))
 }
 
 /// Encrypts a share to an age recipient, as an armored file.
@@ -241,14 +268,32 @@ pub enum SealError {
     /// The secret sharing library refused. A bug: everything given to it was checked.
     #[error("the root key could not be shared or combined")]
     Sharing,
-    /// The development key file: absent, unsafe or unreadable. Operator's fault.
-    #[error("development key file: {what}")]
+    /// A file with a key or PIN: absent, unsafe or unreadable. Operator's fault.
+    #[error("{which}: {what}{}", .source.as_ref().map(|source| format!(": {source}")).unwrap_or_default())]
     File {
+        /// Which file: its purpose, not its name.
+        which: &'static str,
         /// What about it.
         what: &'static str,
         /// The system's error, if it was one.
         source: Option<std::io::Error>,
     },
+    /// The configuration has no such device. Operator's fault.
+    #[error("[seal.{0}] is not configured")]
+    NotConfigured(&'static str),
+    /// A static key that is not configured. Operator's fault.
+    #[error(
+        "the root key is sealed under the static key {0}, which is not configured; make it the previous one"
+    )]
+    UnknownKey(Name),
+    /// A static key with other bytes, or a document that was changed. Operator's fault, or an attack.
+    #[error(
+        "the static key {0} does not open the seal: another key has its id, or the stored seal was changed"
+    )]
+    WrongKey(Name),
+    /// The HSM. Operator's fault.
+    #[error(transparent)]
+    Hsm(#[from] HsmError),
     /// Age refused to encrypt. A bug: the recipient was checked.
     #[error("the share could not be encrypted to its recipient")]
     Delivery,

@@ -9,7 +9,7 @@ use crate::keyring::Unlocked;
 use crate::limits::{Limits, LimitsConfig};
 use crate::record::SealError;
 use crate::sad::{HoldError, Holds};
-use crate::seal::SealDocument;
+use crate::seal::{Devices, SealDocument};
 use crate::store::Store;
 use cordon_archive::Recipients;
 use cordon_audit::{Action, Event, Kind, Log, Name, Outcome, Receipt};
@@ -32,6 +32,7 @@ mod backup;
 mod ceremony;
 mod cryptoperiod;
 mod detokenize;
+mod device;
 mod export;
 mod key_state;
 mod limit;
@@ -60,6 +61,8 @@ pub struct Vault<S> {
     limits: Mutex<Limits>,
     /// One administrative change at a time in this process; across processes the store's compare-and-set decides.
     changing: tokio::sync::Mutex<()>,
+    /// What seals without custodians.
+    devices: Arc<Devices>,
     /// New shares or a new root key, under way.
     rekey: Mutex<Option<rekey::Session>>,
     /// Runs that move records to newer keys.
@@ -95,8 +98,10 @@ pub struct Parts<S> {
     pub clock: Arc<dyn Clock>,
     /// Stamped into keys, records and tokens.
     pub environment: Environment,
-    /// Where a development seal keeps its file.
+    /// Where the audit log is.
     pub data_dir: PathBuf,
+    /// What seals without custodians.
+    pub devices: Devices,
     /// What was closed before anything was served.
     pub hardening: Hardening,
     /// The highest keyring epoch in the audit log.
@@ -191,6 +196,7 @@ impl<S: Store> Vault<S> {
             holds: Mutex::new(holds),
             limits: Mutex::new(Limits::new(parts.limits)),
             changing: tokio::sync::Mutex::default(),
+            devices: Arc::new(parts.devices),
             rekey: Mutex::default(),
             rewraps,
             older_views: Mutex::default(),

@@ -5,12 +5,15 @@
 
 use super::CustodianSet;
 use super::share::ShareSource;
+use crate::approvals;
 use crate::configuration::{Settings, block_on};
 use crate::exit::{Failure, Verdict};
 use crate::layout;
 use clap::{Args, Subcommand};
-use cordon_client::Administrator;
-use cordon_wire::{Delivery, RekeyList, RekeyRequest, RekeyShare, RekeyState, RekeyStatus};
+use cordon_client::{Administrator, ClientError};
+use cordon_wire::{
+    Delivery, Operation, ProblemCode, RekeyList, RekeyRequest, RekeyShare, RekeyState, RekeyStatus, SealKind,
+};
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -139,10 +142,27 @@ pub(crate) fn start(
     rotate_root: bool,
 ) -> Result<Verdict, Failure> {
     let custodians = set.checked()?.to_vec();
-    let request = RekeyRequest { rotate_root, threshold: set.threshold(), custodians };
-    let status = block_on(async { Ok(administrator.begin_rekey(&request).await?) })?;
-    settings.console().answer(&status, describe)?;
-    Ok(Verdict::Fine)
+    let request =
+        RekeyRequest { rotate_root, threshold: set.threshold(), custodians, ..RekeyRequest::default() };
+    begin(settings, administrator, &request)
+}
+
+/// Begins it, or asks the custodians who must approve it.
+pub(super) fn begin(
+    settings: &Settings,
+    administrator: &Administrator,
+    request: &RekeyRequest,
+) -> Result<Verdict, Failure> {
+    match block_on(async { Ok(administrator.begin_rekey(request).await) })? {
+        Ok(status) => {
+            settings.console().answer(&status, describe)?;
+            Ok(Verdict::Fine)
+        }
+        Err(ClientError::Problem(problem)) if problem.code == ProblemCode::ApprovalRequired => {
+            approvals::ask(settings, administrator, &Operation::ChangeSeal(request.clone()))
+        }
+        Err(other) => Err(other.into()),
+    }
 }
 
 async fn under_way(administrator: &Administrator) -> Result<RekeyStatus, Failure> {
@@ -183,17 +203,33 @@ fn describe(status: &RekeyStatus) -> String {
                 .to_owned(),
         ),
         RekeyState::Done => {
-            ("done".to_owned(), "the new shares count from now on; destroy the old ones".to_owned())
+            let next = match status.to {
+                SealKind::Shamir => "the new shares count from now on; destroy the old ones",
+                SealKind::Static | SealKind::Pkcs11 | SealKind::DevFile => {
+                    "the vault unseals itself from now on; shares from before are worthless"
+                }
+            };
+            ("done".to_owned(), next.to_owned())
         }
         RekeyState::Aborted => {
             ("given up".to_owned(), "nothing has changed; new shares that are out are worthless".to_owned())
         }
     };
-    let what = if status.rotate_root { "new root key and new shares" } else { "new shares" };
+    let sealed = match status.to {
+        SealKind::Shamir => "new shares",
+        SealKind::Static => "a static key",
+        SealKind::Pkcs11 => "a key in the HSM",
+        SealKind::DevFile => "a key file",
+    };
+    let what = if status.rotate_root { format!("new root key and {sealed}") } else { sealed.to_owned() };
+    let afterwards = match status.to {
+        SealKind::Shamir => format!("{} of: {}", status.threshold, status.custodians.join(", ")),
+        SealKind::Static | SealKind::Pkcs11 | SealKind::DevFile => "no shares".to_owned(),
+    };
     layout::rows(&[
         ("Rekey", status.id.clone()),
-        ("What", what.to_owned()),
-        ("Afterwards", format!("{} of: {}", status.threshold, status.custodians.join(", "))),
+        ("What", what),
+        ("Afterwards", afterwards),
         ("State", state),
         ("Next", next),
     ])
@@ -211,6 +247,7 @@ mod tests {
             state,
             given: 1,
             needed: 3,
+            to: SealKind::Shamir,
             threshold: 2,
             custodians: vec!["custodian-1".into(), "custodian-2".into()],
             issued: vec![IssuedShare {

@@ -64,6 +64,11 @@ fn of_status(status: &Status) -> Vec<Check> {
         };
         checks.push(check.next("use custodians' shares for anything but development"));
     }
+    if status.seal.seal == Some(SealKind::Static) {
+        let detail = "a static key: whoever has the host and its credential store has the cards";
+        let advice = "a key in an HSM, or custodians' shares, keep them apart: `cordon seal migrate`";
+        checks.push(Check::warn("seal", detail).next(advice));
+    }
     if status.version == env!("CARGO_PKG_VERSION") {
         checks.push(Check::ok("version", format!("{}, as this command", status.version)));
     } else {

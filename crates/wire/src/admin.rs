@@ -25,13 +25,18 @@ const fn default_threshold() -> u8 {
 }
 
 /// What seals the root key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SealKind {
     /// Shamir secret sharing among custodians (PCI DSS 3.6.1.2).
+    #[default]
     Shamir,
     /// A key file for development; refused by a live environment.
     DevFile,
+    /// A key in a file or systemd credential, under which the root key is sealed.
+    Static,
+    /// A key in an HSM, under which the root key is sealed.
+    Pkcs11,
 }
 
 /// Answer to an initialisation. Shares in clear are shown once and kept nowhere.
@@ -43,7 +48,7 @@ pub struct InitResponse {
     pub status: SealStatus,
 }
 
-/// Body of `POST /v1/seal/unseal`. Without a share it unseals a development seal.
+/// Body of `POST /v1/seal/unseal`. Without a share it unseals by the key that seals, where there are no shares.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct UnsealRequest {
@@ -53,6 +58,19 @@ pub struct UnsealRequest {
     /// The custodian acknowledges the duties (PCI DSS 3.7.8): needed with the first share, remembered then.
     #[serde(default)]
     pub acknowledge: bool,
+}
+
+impl SealKind {
+    /// The name in JSON.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            SealKind::Shamir => "shamir",
+            SealKind::DevFile => "dev-file",
+            SealKind::Static => "static",
+            SealKind::Pkcs11 => "pkcs11",
+        }
+    }
 }
 
 /// Where the vault stands.
@@ -83,6 +101,9 @@ pub struct SealStatus {
     /// Shares that exist.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shares: Option<u8>,
+    /// Name of the static key, or label of the HSM's, under which the root key is sealed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
     /// Distinct valid shares given in the current attempt.
     pub progress: u8,
 }

@@ -1,7 +1,7 @@
 //! Approvals: what two custodians must agree to before it is done, and where each request stands.
 //! Must never let one approval stand for another operation: arguments are part of it. Tests: `tests/tests/approvals.rs`.
 
-use crate::KeyPurpose;
+use crate::{KeyPurpose, RekeyRequest, SealKind};
 use cordon_card::CollectionName;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -27,6 +27,8 @@ pub enum Operation {
         /// The age public key that they are encrypted to.
         recipient: String,
     },
+    /// `seal migrate`: another seal, or a new root key under one without shares.
+    ChangeSeal(RekeyRequest),
 }
 
 /// Body of `POST /v1/export`: the answer is JSON lines, encrypted to the recipient.
@@ -52,6 +54,7 @@ impl Operation {
         match self {
             Self::DestroyKey { .. } => "destroy-key",
             Self::Export { .. } => "export",
+            Self::ChangeSeal(_) => "change-seal",
         }
     }
 
@@ -61,6 +64,7 @@ impl Operation {
         match self {
             Self::DestroyKey { collection, .. } => collection.as_ref(),
             Self::Export { collection, .. } => Some(collection),
+            Self::ChangeSeal(_) => None,
         }
     }
 }
@@ -77,6 +81,17 @@ impl fmt::Display for Operation {
             }
             Self::Export { collection, recipient } => {
                 write!(f, "export all cards of {collection} to {recipient}")
+            }
+            Self::ChangeSeal(RekeyRequest { to, rotate_root, threshold, custodians }) => {
+                write!(f, "change the seal to {}", to.as_str())?;
+                if *to == SealKind::Shamir {
+                    write!(f, ", {threshold} of:")?;
+                }
+                for custodian in custodians {
+                    let recipient = custodian.recipient.as_deref().unwrap_or("no recipient");
+                    write!(f, " {} ({recipient})", custodian.name)?;
+                }
+                if *rotate_root { f.write_str(", with a new root key") } else { Ok(()) }
             }
         }
     }
@@ -170,5 +185,13 @@ mod tests {
         assert_ne!(destroy(1), kek);
         assert_eq!(destroy(1).to_string(), "destroy data key 1 of cards");
         assert_eq!(kek.to_string(), "destroy kek key 1");
+        let alice = crate::NewCustodian { name: "alice".into(), recipient: Some("age1x".into()) };
+        let shares = RekeyRequest { threshold: 2, custodians: vec![alice], ..RekeyRequest::default() };
+        let said = Operation::ChangeSeal(shares.clone()).to_string();
+        assert_eq!(said, "change the seal to shamir, 2 of: alice (age1x)");
+        let hsm = RekeyRequest { to: SealKind::Pkcs11, rotate_root: true, ..RekeyRequest::default() };
+        assert_ne!(Operation::ChangeSeal(shares), Operation::ChangeSeal(hsm.clone()));
+        let said = Operation::ChangeSeal(hsm).to_string();
+        assert_eq!(said, "change the seal to pkcs11, with a new root key");
     }
 }

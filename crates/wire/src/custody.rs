@@ -1,7 +1,7 @@
 //! Custodians: who holds which share, how shares reach them, and new shares or a new root key by their quorum.
 //! Must never carry a share but in `Delivery`, `UnsealRequest` and `RekeyShare`. Tests: `tests/tests/custodians.rs`.
 
-use crate::ShareText;
+use crate::{SealKind, ShareText};
 use serde::{Deserialize, Serialize};
 
 /// Somebody who is to hold a share.
@@ -67,15 +67,20 @@ pub struct CustodianList {
 }
 
 /// Body of `POST /v1/seal/rekey`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RekeyRequest {
+    /// What seals from then on. Unless that is shares before and after, two custodians must approve.
+    #[serde(default)]
+    pub to: SealKind,
     /// Also make a new root key.
     #[serde(default)]
     pub rotate_root: bool,
-    /// Shares needed from then on.
+    /// Shares needed from then on; 0 where there are none.
+    #[serde(default)]
     pub threshold: u8,
     /// Who holds a share from then on. All need a recipient.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub custodians: Vec<NewCustodian>,
 }
 
@@ -119,7 +124,9 @@ pub struct RekeyStatus {
     pub given: u8,
     /// Shares needed in this step.
     pub needed: u8,
-    /// Shares needed to unseal afterwards.
+    /// What seals afterwards.
+    pub to: SealKind,
+    /// Shares needed to unseal afterwards; 0 where there are none.
     pub threshold: u8,
     /// Who holds a share afterwards.
     pub custodians: Vec<String>,

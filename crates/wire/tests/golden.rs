@@ -150,6 +150,7 @@ mod golden {
             state: SealState::Sealed,
             environment: Environment::Dev,
             seal: Some(SealKind::Shamir),
+            key: None,
             threshold: Some(3),
             shares: Some(5),
             progress: 0,

@@ -6,6 +6,7 @@
 
 use std::fmt;
 
+use cordon_audit::Name;
 use cordon_card::Environment;
 use data_encoding::BASE64;
 use ring::digest::{SHA256, digest};
@@ -13,12 +14,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use subtle::ConstantTimeEq;
 
+use super::device::{Bound, Wrapped};
 use super::share::{Ceremony, ShareText};
-use super::{MAX_SHARES, Register, SealConfig, SealError, Sealing};
+use super::{DeviceKind, Devices, MAX_SHARES, Register, SealConfig, SealError, Sealing};
 use crate::keys::frame::framed;
 use crate::keys::{Commitment, DocumentKey, KEY_LENGTH, KeyId, PreparedMac, RootKey, fill_random};
 
 /// A stored seal, parsed.
+#[derive(Clone)]
 pub struct SealDocument {
     body: Body,
     // INVARIANT(raw): `envelope.seal` is the text that `body` was read from or written as, and what the tag
@@ -26,7 +29,7 @@ pub struct SealDocument {
     envelope: Envelope,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Envelope {
     seal: Box<RawValue>,
@@ -57,6 +60,17 @@ struct RootRow {
 enum By {
     Shamir { threshold: u8, shares: Vec<ShareRow> },
     DevFile {},
+    Static(Wrapped),
+    Pkcs11(Wrapped),
+}
+
+impl By {
+    fn of_device(kind: DeviceKind, wrapped: Wrapped) -> By {
+        match kind {
+            DeviceKind::Static => By::Static(wrapped),
+            DeviceKind::Pkcs11 => By::Pkcs11(wrapped),
+        }
+    }
 }
 
 /// What tells a right share from a wrong one, for one share.
@@ -76,6 +90,7 @@ impl SealDocument {
         ceremony: Ceremony,
         shares: &[ShareText],
         register: Register,
+        devices: &Devices,
     ) -> Result<SealDocument, SealError> {
         let id = KeyId::draw("root")?;
         let by = match sealing {
@@ -84,6 +99,9 @@ impl SealDocument {
                 shares: shares.iter().map(ShareRow::of).collect::<Result<_, _>>()?,
             },
             Sealing::DevFile => By::DevFile {},
+            Sealing::Device(kind) => {
+                By::of_device(*kind, devices.wrap(*kind, bound(environment, &ceremony, &id), root)?)
+            }
         };
         let root_row = RootRow { commitment: root.commitment(&id)?, id };
         let body = Body { format: FORMAT, environment, ceremony, root: root_row, by, register };
@@ -103,6 +121,36 @@ impl SealDocument {
         mac: &PreparedMac,
     ) -> Result<SealDocument, SealError> {
         SealDocument::signed(Body { register, ..self.body.clone() }, mac)
+    }
+
+    /// The same seal under the device's current key: the same ceremony, the same root key.
+    pub(super) fn under_current_key(
+        &self,
+        root: &RootKey,
+        devices: &Devices,
+    ) -> Result<SealDocument, SealError> {
+        let (kind, _wrapped) = self.wrapped().ok_or(SealError::NotThisSeal)?;
+        let by = By::of_device(kind, devices.wrap(kind, self.bound(), root)?);
+        SealDocument::signed(Body { by, ..self.body.clone() }, &mac_of(root)?)
+    }
+
+    /// The root key as a device keeps it.
+    pub(super) fn wrapped(&self) -> Option<(DeviceKind, &Wrapped)> {
+        match &self.body.by {
+            By::Static(wrapped) => Some((DeviceKind::Static, wrapped)),
+            By::Pkcs11(wrapped) => Some((DeviceKind::Pkcs11, wrapped)),
+            By::Shamir { .. } | By::DevFile {} => None,
+        }
+    }
+
+    /// Name of the device's key that seals, if one does.
+    #[must_use]
+    pub fn sealing_key(&self) -> Option<&Name> {
+        self.wrapped().map(|(_kind, wrapped)| &wrapped.key)
+    }
+
+    pub(super) fn bound(&self) -> Bound<'_> {
+        bound(self.body.environment, &self.body.ceremony, &self.body.root.id)
     }
 
     /// Who holds and held shares, and who acknowledged.
@@ -132,7 +180,7 @@ impl SealDocument {
         }
         let numbers: Vec<u8> = match &body.by {
             By::Shamir { shares, .. } => shares.iter().map(|share| share.index).collect(),
-            By::DevFile {} => Vec::new(),
+            By::DevFile {} | By::Static(_) | By::Pkcs11(_) => Vec::new(),
         };
         let ascending = numbers.is_sorted_by(|one, next| one < next);
         let within = numbers.iter().all(|number| (1..=MAX_SHARES).contains(number));
@@ -161,6 +209,8 @@ impl SealDocument {
                 shares: u8::try_from(shares.len()).unwrap_or(u8::MAX),
             },
             By::DevFile {} => SealConfig::DevFile,
+            By::Static(_) => SealConfig::Device(DeviceKind::Static),
+            By::Pkcs11(_) => SealConfig::Device(DeviceKind::Pkcs11),
         }
     }
 
@@ -215,6 +265,10 @@ impl ShareRow {
         };
         digest_of(share, &salt).as_ref().ct_eq(&stored).into()
     }
+}
+
+fn bound<'a>(environment: Environment, Ceremony(ceremony): &'a Ceremony, root: &'a KeyId) -> Bound<'a> {
+    Bound { environment: environment.as_str(), ceremony, root: root.as_str() }
 }
 
 fn digest_of(share: &ShareText, salt: &[u8]) -> ring::digest::Digest {

@@ -4,17 +4,16 @@
 //! read or written. Tests: at the end of this file and `seal/tests.rs`.
 
 use std::fs::File;
-use std::io::{Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use cordon_card::Environment;
 use data_encoding::BASE64;
-use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::SealError;
+use super::{SealError, private_file};
 use crate::keys::{KEY_LENGTH, RootKey};
 
 #[derive(Serialize, Deserialize)]
@@ -50,25 +49,7 @@ pub(super) fn read(path: &Path, environment: Environment) -> Result<RootKey, Sea
     if environment == Environment::Live {
         return Err(SealError::DevelopmentInLive);
     }
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    let opened = rustix::fs::open(path, flags, Mode::empty());
-    let mut file = File::from(opened.map_err(|errno| failed("cannot be opened", Some(errno.into())))?);
-    let metadata = file.metadata().map_err(|source| failed("cannot be read", Some(source)))?;
-    if !metadata.is_file() {
-        return Err(failed("is not a regular file", None));
-    }
-    if metadata.mode() & 0o077 != 0 {
-        return Err(failed("is open to others than its owner", None));
-    }
-    if metadata.len() > MAX_SIZE as u64 {
-        return Err(failed("is too long", None));
-    }
-    let mut bytes = Zeroizing::new(Vec::with_capacity(2 * MAX_SIZE));
-    Read::by_ref(&mut file)
-        .take(MAX_SIZE as u64)
-        .read_to_end(&mut bytes)
-        .map_err(|source| failed("cannot be read", Some(source)))?;
-    parse(&bytes, environment)
+    parse(&private_file::read(WHICH, path, MAX_SIZE, 0o077)?, environment)
 }
 
 fn parse(bytes: &[u8], environment: Environment) -> Result<RootKey, SealError> {
@@ -93,9 +74,10 @@ fn parse(bytes: &[u8], environment: Environment) -> Result<RootKey, SealError> {
 }
 
 fn failed(what: &'static str, source: Option<std::io::Error>) -> SealError {
-    SealError::File { what, source }
+    SealError::File { which: WHICH, what, source }
 }
 
+const WHICH: &str = "development key file";
 const KIND: &str = "development";
 const MAX_SIZE: usize = 512;
 /// Length of the base64 of a key, and the room its decoder asks for before it meets the padding.

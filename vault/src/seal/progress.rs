@@ -67,7 +67,7 @@ impl UnsealProgress {
                 acknowledged: BTreeSet::new(),
                 since: Duration::ZERO,
             }),
-            SealConfig::DevFile => Err(SealError::NotThisSeal),
+            SealConfig::DevFile | SealConfig::Device(_) => Err(SealError::NotThisSeal),
         }
     }
 

@@ -3,17 +3,23 @@
 use cordon_audit::Name;
 use cordon_card::Environment;
 use jiff::Timestamp;
+use std::path::Path;
 use std::time::Duration;
 use zeroize::Zeroizing;
 
 use super::{
-    Given, Holder, Initialised, Register, SealDocument, SealError, Sealing, ShareText, Submitted,
-    UnsealProgress, initialise, seal_root, unseal_from_file,
+    Devices, Given, Holder, Initialised, Register, SealDocument, SealError, SealSettings, Sealing, ShareText,
+    Submitted, UnsealProgress, initialise, seal_root, unseal_alone,
 };
 use crate::keys::RootKey;
 
 const DEV: Environment = Environment::Dev;
 const NOW: Timestamp = Timestamp::UNIX_EPOCH;
+
+/// No device but the development file.
+fn keeping(dev_file: &Path) -> Devices {
+    Devices::load(&SealSettings::default(), dev_file).unwrap()
+}
 
 fn custodian(number: u8) -> Name {
     Name::parse(&format!("custodian-{number}")).unwrap()
@@ -26,7 +32,7 @@ fn shamir(threshold: u8, shares: u8) -> Sealing {
 
 fn sealed(threshold: u8, shares: u8) -> Initialised {
     let directory = tempfile::tempdir().unwrap();
-    initialise(&shamir(threshold, shares), DEV, &directory.path().join("unused"), NOW).unwrap()
+    initialise(&shamir(threshold, shares), DEV, &keeping(&directory.path().join("unused")), NOW).unwrap()
 }
 
 fn copy(share: &ShareText) -> ShareText {
@@ -188,7 +194,8 @@ fn numbers_that_nobody_has_are_left_out_and_the_rest_still_opens() {
     let root = RootKey::generate().unwrap();
     let holder = |number| Holder { number, custodian: custodian(number), recipient: None };
     let sealing = Sealing::Shamir { threshold: 2, holders: [2, 5, 16].map(holder).into() };
-    let (document, shares) = seal_root(&root, &sealing, DEV, &Register::default(), NOW).unwrap();
+    let (document, shares) =
+        seal_root(&root, &sealing, DEV, &Register::default(), &keeping(Path::new("unused")), NOW).unwrap();
     assert_eq!(shares.iter().map(|share| share.index).collect::<Vec<_>>(), [2, 5, 16]);
     let again = SealDocument::parse(&document.to_bytes().unwrap(), DEV).unwrap();
     let opened = submit_all(&again, &[&shares[2], &shares[0]]).unwrap();
@@ -200,10 +207,12 @@ fn shares_of_another_ceremony_or_environment_are_refused_even_for_the_same_root(
     let Initialised { document, root, .. } = sealed(3, 5);
     let mut progress = UnsealProgress::new(&document).unwrap();
     let again = shamir(3, 5);
-    let (_document, mut others) = seal_root(&root, &again, DEV, &Register::default(), NOW).unwrap();
+    let (_document, mut others) =
+        seal_root(&root, &again, DEV, &Register::default(), &keeping(Path::new("unused")), NOW).unwrap();
     assert!(matches!(give(&mut progress, &document, others.remove(0)), Err(SealError::OtherCeremony(1))));
     let (_document, mut others) =
-        seal_root(&root, &again, Environment::Live, &Register::default(), NOW).unwrap();
+        seal_root(&root, &again, Environment::Live, &Register::default(), &keeping(Path::new("unused")), NOW)
+            .unwrap();
     assert!(matches!(
         give(&mut progress, &document, others.remove(0)),
         Err(SealError::WrongEnvironment { .. })
@@ -278,11 +287,11 @@ fn limits_are_held() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("unused");
     for (threshold, shares) in [(0, 0), (1, 1), (1, 5), (6, 5), (2, 1), (3, 17), (17, 17)] {
-        let refused = initialise(&shamir(threshold, shares), DEV, &path, NOW);
+        let refused = initialise(&shamir(threshold, shares), DEV, &keeping(&path), NOW);
         assert!(matches!(refused, Err(SealError::Limits { .. })), "{threshold} of {shares}");
     }
     for (threshold, shares) in [(2, 2), (16, 16), (2, 16)] {
-        assert!(initialise(&shamir(threshold, shares), DEV, &path, NOW).is_ok());
+        assert!(initialise(&shamir(threshold, shares), DEV, &keeping(&path), NOW).is_ok());
     }
     assert!(!path.exists());
 }
@@ -291,16 +300,17 @@ fn limits_are_held() {
 fn the_development_seal_is_refused_in_live_and_opens_in_dev() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("root.json");
-    let live = initialise(&Sealing::DevFile, Environment::Live, &path, NOW);
+    let live = initialise(&Sealing::DevFile, Environment::Live, &keeping(&path), NOW);
     assert!(matches!(live, Err(SealError::DevelopmentInLive)));
     assert!(!path.exists());
 
-    let Initialised { document, root, shares } = initialise(&Sealing::DevFile, DEV, &path, NOW).unwrap();
+    let Initialised { document, root, shares } =
+        initialise(&Sealing::DevFile, DEV, &keeping(&path), NOW).unwrap();
     assert!(shares.is_empty());
-    let opened = unseal_from_file(&document, &path).unwrap();
+    let opened = unseal_alone(&document, &keeping(&path)).unwrap();
     assert_eq!(opened.expose_for_crypto(), root.expose_for_crypto());
     assert!(matches!(UnsealProgress::new(&document), Err(SealError::NotThisSeal)));
-    assert!(matches!(unseal_from_file(&sealed(2, 3).document, &path), Err(SealError::NotThisSeal)));
+    assert!(matches!(unseal_alone(&sealed(2, 3).document, &keeping(&path)), Err(SealError::NotThisSeal)));
 
     // A seal document restamped to live is refused before any file is read.
     let text = String::from_utf8(document.to_bytes().unwrap()).unwrap();
@@ -313,9 +323,9 @@ fn the_development_seal_is_refused_in_live_and_opens_in_dev() {
 fn the_key_file_of_another_vault_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let (one, two) = (directory.path().join("one"), directory.path().join("two"));
-    let ours = initialise(&Sealing::DevFile, DEV, &one, NOW).unwrap();
-    initialise(&Sealing::DevFile, DEV, &two, NOW).unwrap();
-    assert!(matches!(unseal_from_file(&ours.document, &two), Err(SealError::Root)));
+    let ours = initialise(&Sealing::DevFile, DEV, &keeping(&one), NOW).unwrap();
+    initialise(&Sealing::DevFile, DEV, &keeping(&two), NOW).unwrap();
+    assert!(matches!(unseal_alone(&ours.document, &keeping(&two)), Err(SealError::Root)));
 }
 
 /// A seal and two of its three shares as the second format wrote them. Must never be written again: vaults

@@ -9,8 +9,8 @@ use crate::error::VaultError;
 use crate::keyring::{KeyringError, Unlocked};
 use crate::keys::RootKey;
 use crate::seal::{
-    self, Given, Holder, Register, SealConfig, SealDocument, SealError, Sealing, Submitted, UnsealProgress,
-    Wanted,
+    self, DeviceKind, Given, Holder, Register, SealConfig, SealDocument, SealError, Sealing, Submitted,
+    UnsealProgress, Wanted,
 };
 use crate::store::{Document, Store};
 use cordon_audit::{Action, Name, Outcome};
@@ -21,7 +21,6 @@ use cordon_wire::{
     SealState, SealStatus, ShareText, UnsealRequest,
 };
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
@@ -36,10 +35,14 @@ impl Sealed {
         Self::of(SealDocument::parse(bytes, environment).map_err(explained)?)
     }
 
+    pub(super) const fn document(&self) -> &SealDocument {
+        &self.document
+    }
+
     fn of(document: SealDocument) -> Result<Self, VaultError> {
         let progress = match document.config() {
             SealConfig::Shamir { .. } => Some(UnsealProgress::new(&document).map_err(explained)?),
-            SealConfig::DevFile => None,
+            SealConfig::DevFile | SealConfig::Device(_) => None,
         };
         Ok(Self { document, progress })
     }
@@ -66,10 +69,12 @@ impl<S: Store> Vault<S> {
                 holders: self.holders(&Register::default(), &request.custodians)?,
             },
             SealKind::DevFile => Sealing::DevFile,
+            SealKind::Static => self.device(DeviceKind::Static, &request.custodians)?,
+            SealKind::Pkcs11 => self.device(DeviceKind::Pkcs11, &request.custodians)?,
         };
         self.note(self.change(caller, Action::Init, &permit)).await?;
-        let now = self.clock.now();
-        let made = seal::initialise(&sealing, self.environment, &self.dev_file(), now).map_err(explained)?;
+        let (environment, now, wanted) = (self.environment, self.clock.now(), sealing.clone());
+        let made = self.apart(move |devices| seal::initialise(&wanted, environment, devices, now)).await?;
         // Before anything is stored: a vault must not exist whose shares can't be handed over.
         let shares = issue(&sealing, &made.shares)?;
         let keyring = Unlocked::create(&made.root, self.environment, self.clock.now());
@@ -85,7 +90,7 @@ impl<S: Store> Vault<S> {
         Ok(InitResponse { shares, status: self.seal_status() })
     }
 
-    /// Takes one share, or opens a development seal. At the threshold the vault serves.
+    /// Takes one share, or opens a seal that needs none. At the threshold the vault serves.
     ///
     /// # Errors
     /// [`ProblemCode::BadShare`] names the share that is wrong; it leaves the others as they are.
@@ -112,13 +117,27 @@ impl<S: Store> Vault<S> {
             acknowledges: request.acknowledge,
             at: self.clock.monotonic(),
         });
-        let Some((root, acknowledged)) = self.submit(given)? else { return Ok(self.seal_status()) };
+        let submitted = match given {
+            Some(given) => self.submit(given)?,
+            None => Some((self.open_alone().await?, BTreeSet::new())),
+        };
+        let Some((root, acknowledged)) = submitted else { return Ok(self.seal_status()) };
+        self.open(caller, root, &acknowledged).await
+    }
+
+    /// Serves from now on, with the keyring of this root key.
+    pub(super) async fn open(
+        &self,
+        caller: &Caller,
+        root: RootKey,
+        acknowledged: &BTreeSet<Name>,
+    ) -> Result<SealStatus, VaultError> {
         let keys = self.open_keyring(caller, &root).await?;
         let keys = self.reserve_uses(keys).await?;
-        drop(root);
         self.epoch.fetch_max(keys.epoch(), Ordering::AcqRel);
-        let (document, version) = self.stored_seal()?;
-        let document = self.keep_acknowledgements(caller, &keys, (document, version), &acknowledged).await?;
+        self.renew_wrapping(caller, root).await?;
+        let stored = self.stored_seal()?;
+        let document = self.keep_acknowledgements(caller, &keys, stored, acknowledged).await?;
         self.enter(State::Unsealed { keys: Arc::new(keys), document: Box::new(document) });
         tracing::info!("unsealed");
         Ok(self.seal_status())
@@ -289,43 +308,45 @@ impl<S: Store> Vault<S> {
         let status = |state, config: Option<SealConfig>, progress| {
             let (threshold, shares) = match config {
                 Some(SealConfig::Shamir { threshold, shares }) => (Some(threshold), Some(shares)),
-                Some(SealConfig::DevFile) | None => (None, None),
+                Some(SealConfig::DevFile | SealConfig::Device(_)) | None => (None, None),
             };
             let seal = config.map(SealConfig::kind);
-            SealStatus { state, environment: self.environment, seal, threshold, shares, progress }
+            let environment = self.environment;
+            SealStatus { state, environment, seal, threshold, shares, key: None, progress }
         };
+        let key = |document: &SealDocument| document.sealing_key().map(|key| key.as_str().to_owned());
         match &*self.state.read().unwrap_or_else(PoisonError::into_inner) {
             State::Uninitialized => status(SealState::Uninitialized, None, 0),
             State::Sealed(sealed) => {
-                let given = sealed.progress.as_ref().map_or(0, UnsealProgress::given);
-                status(SealState::Sealed, Some(sealed.document.config()), given)
+                let Sealed { document, progress } = &**sealed;
+                let given = progress.as_ref().map_or(0, UnsealProgress::given);
+                let status = status(SealState::Sealed, Some(document.config()), given);
+                SealStatus { key: key(document), ..status }
             }
-            State::Unsealed { document, .. } => status(SealState::Unsealed, Some(document.config()), 0),
+            State::Unsealed { document, .. } => {
+                let status = status(SealState::Unsealed, Some(document.config()), 0);
+                SealStatus { key: key(document), ..status }
+            }
         }
     }
 
-    /// Counts a share, or reads the development file. Gives the root key when there is one, and who acknowledged.
-    fn submit(&self, given: Option<Given<'_>>) -> Result<Option<(RootKey, BTreeSet<Name>)>, VaultError> {
+    /// Counts a share. Gives the root key when there are enough, and who acknowledged.
+    fn submit(&self, given: Given<'_>) -> Result<Option<(RootKey, BTreeSet<Name>)>, VaultError> {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         let sealed = match &mut *state {
             State::Sealed(sealed) => sealed,
             State::Uninitialized => return Err(VaultError::NotUnsealed(ProblemCode::NotInitialized)),
             State::Unsealed { .. } => return Err(ProblemCode::Conflict.into()),
         };
-        match (&mut sealed.progress, given) {
-            (Some(progress), Some(given)) => match progress.submit(&sealed.document, given) {
-                Ok(Submitted::Unsealed { root, acknowledged }) => Ok(Some((root, acknowledged))),
-                Ok(Submitted::Waiting { .. }) => Ok(None),
-                Err(error) => Err(explained(error)),
-            },
-            (Some(_), None) => Err(bad_share("this vault is unsealed by shares; give one".to_owned())),
-            (None, Some(_)) => {
-                Err(bad_share("this vault has no shares; it is unsealed by its file".to_owned()))
-            }
-            (None, None) => {
-                let root = seal::unseal_from_file(&sealed.document, &self.dev_file()).map_err(explained)?;
-                Ok(Some((root, BTreeSet::new())))
-            }
+        let Some(progress) = &mut sealed.progress else {
+            return Err(bad_share(
+                "this vault has no shares; it is unsealed by the key that seals it".to_owned(),
+            ));
+        };
+        match progress.submit(&sealed.document, given) {
+            Ok(Submitted::Unsealed { root, acknowledged }) => Ok(Some((root, acknowledged))),
+            Ok(Submitted::Waiting { .. }) => Ok(None),
+            Err(error) => Err(explained(error)),
         }
     }
 
@@ -343,10 +364,6 @@ impl<S: Store> Vault<S> {
             self.retire_view(Arc::downgrade(keys));
         }
         *state = next;
-    }
-
-    fn dev_file(&self) -> PathBuf {
-        self.data_dir.join(DEV_FILE)
     }
 }
 
@@ -379,7 +396,12 @@ pub(super) fn explained(error: SealError) -> VaultError {
         | SealError::NotThisSeal
         | SealError::Custodian(_)
         | SealError::Recipient(_)
+        | SealError::NotConfigured(_)
         | SealError::Numbers(_) => VaultError::Explained(ProblemCode::BadField, error.to_string()),
+        SealError::UnknownKey(_) | SealError::WrongKey(_) | SealError::Hsm(_) | SealError::File { .. } => {
+            tracing::error!(%error, "seal");
+            VaultError::Explained(ProblemCode::KeyUnavailable, error.to_string())
+        }
         SealError::OtherCeremony(_)
         | SealError::WrongShare(..)
         | SealError::NotTheHolder(..)
@@ -393,7 +415,6 @@ pub(super) fn explained(error: SealError) -> VaultError {
         other @ (SealError::Malformed
         | SealError::NotAuthentic
         | SealError::Sharing
-        | SealError::File { .. }
         | SealError::Delivery) => {
             tracing::error!(error = %other, "seal");
             VaultError::Integrity("the seal")
@@ -403,5 +424,3 @@ pub(super) fn explained(error: SealError) -> VaultError {
 
 /// The keyring under a new root key, until the seal that has this root key is in its place.
 pub(super) const NEXT_KEYRING: &str = "keyring-next";
-/// Where the development seal keeps the root key, in clear.
-const DEV_FILE: &str = "development-root-key.json";

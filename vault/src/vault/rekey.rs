@@ -9,12 +9,15 @@ use super::{Caller, State, Vault};
 use crate::error::VaultError;
 use crate::keyring::Unlocked;
 use crate::keys::{KeyId, RootKey};
-use crate::seal::{self, Given, Holder, SealDocument, Sealing, Submitted, UnsealProgress};
+use crate::seal::{
+    self, DeviceKind, Given, Holder, SealConfig, SealDocument, Sealing, Submitted, UnsealProgress,
+};
 use crate::store::Store;
 use cordon_audit::{Action, Event, Name, Outcome};
 use cordon_policy::{Administer, Observe, Permit};
 use cordon_wire::{
-    Delivery, IssuedShare, ProblemCode, RekeyList, RekeyRequest, RekeyShare, RekeyState, RekeyStatus,
+    Delivery, IssuedShare, Operation, ProblemCode, RekeyList, RekeyRequest, RekeyShare, RekeyState,
+    RekeyStatus, SealKind,
 };
 use std::collections::BTreeSet;
 use std::sync::{Arc, MutexGuard, PoisonError};
@@ -25,15 +28,17 @@ use std::time::Duration;
 pub(super) struct Session {
     id: KeyId,
     rotate_root: bool,
-    threshold: u8,
-    holders: Vec<Holder>,
-    /// The seal whose shares agree to it.
+    /// How the root key is sealed afterwards.
+    sealing: Sealing,
+    /// The seal that counts until then, whose shares agree to it.
     present: SealDocument,
     began: Duration,
     step: Step,
 }
 
 enum Step {
+    /// The present seal has no shares; its device gives the root key.
+    Opening,
     /// Present custodians give their shares.
     Collecting(UnsealProgress),
     /// New shares are out and have to come back.
@@ -43,14 +48,26 @@ enum Step {
 /// What a share led to.
 enum Progress {
     Waiting,
+    /// The present custodians agreed: their root key.
+    Agreed(RootKey),
     Proven(RootKey),
 }
 
+/// A seal made for a session.
+struct Made {
+    root: RootKey,
+    next: SealDocument,
+    shares: Vec<seal::ShareText>,
+}
+
 impl<S: Store> Vault<S> {
-    /// Begins a rekey. Present custodians then give their shares for exactly this.
+    /// Begins a rekey. Present custodians then give their shares for exactly this; a seal without shares needs none, and
+    /// its successor is in force at once, or goes out as new shares. Unless there are shares before and after, two
+    /// custodians have approved it, to the letter.
     ///
     /// # Errors
-    /// [`ProblemCode::Conflict`] while another one is under way; custodians, recipients or limits that may not be.
+    /// [`ProblemCode::Conflict`] while another one is under way; [`ProblemCode::ApprovalRequired`]; custodians, recipients,
+    /// limits or devices that may not be.
     pub async fn begin_rekey(
         &self,
         caller: &Caller,
@@ -60,31 +77,61 @@ impl<S: Store> Vault<S> {
         let _one_change = self.changing.lock().await;
         let _unsealed = self.keys()?;
         let (present, _version) = self.stored_seal()?;
-        let progress = UnsealProgress::new(&present).map_err(explained)?;
-        let holders = self.holders(present.register(), &request.custodians)?;
-        if let Some(without) = holders.iter().find(|holder| holder.recipient.is_none()) {
-            return Err(explained(seal::SealError::Recipient(without.custodian.clone())));
-        }
-        let sealing = Sealing::Shamir { threshold: request.threshold, holders: holders.clone() };
-        sealing.config().check(self.environment).map_err(explained)?;
+        let sealing = self.next_sealing(&present, request)?;
+        let shared = matches!(present.config(), SealConfig::Shamir { .. });
         let id = KeyId::draw("rekey").map_err(|_error| VaultError::Randomness)?;
         if self.rekeying().is_some() {
             let words = "a rekey is under way; finish it, or end it with `cordon rekey abort`";
             return Err(VaultError::Explained(ProblemCode::Conflict, words.to_owned()));
         }
+        // What can't be done is not begun, so that no approval is used up for it.
+        let root = if shared { None } else { Some(self.root_of(&present).await?) };
+        if !shared || request.to != SealKind::Shamir {
+            drop(self.approve_use(caller, &Operation::ChangeSeal(request.clone())).await?);
+        }
         self.note(about(self.change(caller, Action::Rekey, &permit), &id, "begin")).await?;
-        let session = Session {
-            id,
-            rotate_root: request.rotate_root,
-            threshold: request.threshold,
-            holders,
-            present,
-            began: self.clock.monotonic(),
-            step: Step::Collecting(progress),
+        let step = if shared {
+            Step::Collecting(UnsealProgress::new(&present).map_err(explained)?)
+        } else {
+            Step::Opening
         };
+        let (rotate_root, began) = (request.rotate_root, self.clock.monotonic());
+        let session = Session { id, rotate_root, sealing, present, began, step };
         let status = session.status();
         *self.rekeying() = Some(session);
-        Ok(status)
+        let Some(root) = root else { return Ok(status) };
+        let done = self.succeed(caller, root).await;
+        if done.is_err() {
+            *self.rekeying() = None;
+        }
+        done
+    }
+
+    /// How the root key is to be sealed.
+    fn next_sealing(&self, present: &SealDocument, request: &RekeyRequest) -> Result<Sealing, VaultError> {
+        if present.config() == SealConfig::DevFile {
+            return Err(explained(seal::SealError::NotThisSeal));
+        }
+        let sealing = match request.to {
+            SealKind::DevFile => return Err(explained(seal::SealError::NotThisSeal)),
+            SealKind::Static => self.device(DeviceKind::Static, &request.custodians)?,
+            SealKind::Pkcs11 => self.device(DeviceKind::Pkcs11, &request.custodians)?,
+            SealKind::Shamir => {
+                let holders = self.holders(present.register(), &request.custodians)?;
+                if let Some(without) = holders.iter().find(|holder| holder.recipient.is_none()) {
+                    return Err(explained(seal::SealError::Recipient(without.custodian.clone())));
+                }
+                Sealing::Shamir { threshold: request.threshold, holders }
+            }
+        };
+        sealing.config().check(self.environment).map_err(explained)?;
+        Ok(sealing)
+    }
+
+    /// The root key of a seal without shares.
+    async fn root_of(&self, present: &SealDocument) -> Result<RootKey, VaultError> {
+        let present = present.clone();
+        self.apart(move |devices| seal::unseal_alone(&present, devices)).await
     }
 
     /// The rekey that is under way.
@@ -152,28 +199,57 @@ impl<S: Store> Vault<S> {
         }
         match progress {
             Progress::Waiting => self.rekeying().as_ref().map(Session::status).ok_or_else(none_under_way),
+            Progress::Agreed(root) => self.succeed(caller, root).await,
             Progress::Proven(root) => {
                 let session = self.rekeying().take().ok_or_else(none_under_way)?;
-                self.put_in_force(caller, &keys, &session, &root).await?;
-                Ok(RekeyStatus {
-                    state: RekeyState::Done,
-                    given: session.threshold,
-                    issued: Vec::new(),
-                    ..session.status()
-                })
+                let Step::Proving { next, .. } = &session.step else { return Err(none_under_way()) };
+                self.put_in_force(caller, &keys, &session, next, &root).await?;
+                Ok(session.done())
             }
         }
+    }
+
+    /// Makes the next seal for the session under way: new shares, which then have to come back, or one under a device's key,
+    /// which is in force at once.
+    async fn succeed(&self, caller: &Caller, present: RootKey) -> Result<RekeyStatus, VaultError> {
+        let (sealing, rotate_root, register) = {
+            let slot = self.rekeying();
+            let session = slot.as_ref().ok_or_else(none_under_way)?;
+            (session.sealing.clone(), session.rotate_root, session.present.register().clone())
+        };
+        let (environment, now) = (self.environment, self.clock.now());
+        let wanted = sealing.clone();
+        let made = self.apart(move |devices| {
+            let root = if rotate_root { RootKey::generate()? } else { present };
+            let (next, shares) = seal::seal_root(&root, &wanted, environment, &register, devices, now)?;
+            if matches!(wanted, Sealing::Device(_)) {
+                // It must open before it counts.
+                drop(seal::unseal_alone(&next, devices)?);
+            }
+            Ok(Made { root, next, shares })
+        });
+        let Made { root, next, shares } = made.await?;
+        if let Sealing::Shamir { .. } = sealing {
+            let issued = issue(&sealing, &shares)?;
+            let progress = UnsealProgress::new(&next).map_err(explained)?;
+            let mut slot = self.rekeying();
+            let session = slot.as_mut().ok_or_else(none_under_way)?;
+            session.step = Step::Proving { next: Box::new(next), progress, issued };
+            return Ok(session.status());
+        }
+        let session = self.rekeying().take().ok_or_else(none_under_way)?;
+        let keys = self.keys()?;
+        self.put_in_force(caller, &keys, &session, &next, &root).await?;
+        Ok(session.done())
     }
 
     fn take_rekey_share(&self, given: Given<'_>) -> Result<Progress, VaultError> {
         let mut slot = self.rekeying();
         let session = slot.as_mut().ok_or_else(none_under_way)?;
         match &mut session.step {
+            Step::Opening => Err(none_under_way()),
             Step::Collecting(progress) => match progress.submit(&session.present, given) {
-                Ok(Submitted::Unsealed { root, .. }) => {
-                    session.step = self.make_shares(session, root)?;
-                    Ok(Progress::Waiting)
-                }
+                Ok(Submitted::Unsealed { root, .. }) => Ok(Progress::Agreed(root)),
                 Ok(Submitted::Waiting { .. }) => Ok(Progress::Waiting),
                 Err(error) => Err(explained(error)),
             },
@@ -185,32 +261,15 @@ impl<S: Store> Vault<S> {
         }
     }
 
-    /// A new polynomial, over the root key that the present custodians brought back or over a new one.
-    fn make_shares(&self, session: &Session, present: RootKey) -> Result<Step, VaultError> {
-        let root = if session.rotate_root {
-            drop(present);
-            RootKey::generate().map_err(|_error| VaultError::Randomness)?
-        } else {
-            present
-        };
-        let sealing = Sealing::Shamir { threshold: session.threshold, holders: session.holders.clone() };
-        let before = session.present.register();
-        let made = seal::seal_root(&root, &sealing, self.environment, before, self.clock.now());
-        let (next, shares) = made.map_err(explained)?;
-        let issued = issue(&sealing, &shares)?;
-        let progress = UnsealProgress::new(&next).map_err(explained)?;
-        Ok(Step::Proving { next: Box::new(next), progress, issued })
-    }
-
     /// Makes the new shares count. Until the seal document is replaced, the present ones do; from then on, the new ones.
     async fn put_in_force(
         &self,
         caller: &Caller,
         keys: &Unlocked,
         session: &Session,
+        next: &SealDocument,
         root: &RootKey,
     ) -> Result<(), VaultError> {
-        let Step::Proving { next, .. } = &session.step else { return Err(none_under_way()) };
         let (present, version) = self.stored_seal()?;
         if !present.same_ceremony(&session.present) {
             return Err(ProblemCode::Conflict.into());
@@ -257,7 +316,7 @@ impl<S: Store> Vault<S> {
             Some(Session { step: Step::Collecting(progress) | Step::Proving { progress, .. }, .. }) => {
                 progress.expire(now);
             }
-            None => {}
+            Some(Session { step: Step::Opening, .. }) | None => {}
         }
         slot
     }
@@ -276,21 +335,36 @@ impl<S: Store> Vault<S> {
 impl Session {
     fn status(&self) -> RekeyStatus {
         let (state, progress, issued) = match &self.step {
-            Step::Collecting(progress) => (RekeyState::Collecting, progress, Vec::new()),
+            Step::Opening => (RekeyState::Collecting, None, Vec::new()),
+            Step::Collecting(progress) => (RekeyState::Collecting, Some(progress), Vec::new()),
             Step::Proving { progress, issued, .. } => {
-                (RekeyState::Proving, progress, issued.iter().filter_map(again).collect())
+                (RekeyState::Proving, Some(progress), issued.iter().filter_map(again).collect())
             }
+        };
+        let (threshold, custodians) = match &self.sealing {
+            Sealing::Shamir { threshold, holders } => {
+                let name = |holder: &Holder| holder.custodian.as_str().to_owned();
+                (*threshold, holders.iter().map(name).collect())
+            }
+            Sealing::Device(_) | Sealing::DevFile => (0, Vec::new()),
         };
         RekeyStatus {
             id: self.id.as_str().to_owned(),
             rotate_root: self.rotate_root,
             state,
-            given: progress.given(),
-            needed: progress.threshold(),
-            threshold: self.threshold,
-            custodians: self.holders.iter().map(|holder| holder.custodian.as_str().to_owned()).collect(),
+            given: progress.map_or(0, UnsealProgress::given),
+            needed: progress.map_or(0, UnsealProgress::threshold),
+            to: self.sealing.config().kind(),
+            threshold,
+            custodians,
             issued,
         }
+    }
+
+    /// What is told once it is in force.
+    fn done(&self) -> RekeyStatus {
+        let status = self.status();
+        RekeyStatus { state: RekeyState::Done, given: status.threshold, issued: Vec::new(), ..status }
     }
 }
 

@@ -72,7 +72,7 @@ impl UnsealProgress {
     }
 
     /// Takes a share from its custodian, and combines when there are enough. A share that is refused leaves the others
-    /// as they are; shares older than [`WINDOW`] are forgotten first.
+    /// as they are; shares older than `WINDOW` are forgotten first.
     ///
     /// # Errors
     /// [`SealError::WrongEnvironment`], [`SealError::OtherCeremony`], [`SealError::WrongShare`],
@@ -121,7 +121,7 @@ impl UnsealProgress {
         Ok(Submitted::Unsealed { root, acknowledged })
     }
 
-    /// Forgets shares that wait for longer than [`WINDOW`].
+    /// Forgets shares that wait for longer than `WINDOW`.
     pub fn expire(&mut self, now: Duration) {
         if !self.given.is_empty() && now.saturating_sub(self.since) >= WINDOW {
             self.reset();

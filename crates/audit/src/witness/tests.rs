@@ -48,7 +48,7 @@ fn a_cosignature_is_the_one_of_the_format() {
     let bytes = data_encoding::BASE64.decode(encoded.as_bytes()).unwrap();
     // Key id: SHA-256(name, newline, 0x04, key), four bytes; then the time; then the signature.
     let text = witness.key().to_string();
-    let typed = data_encoding::BASE64.decode(text.rsplit('+').next().unwrap().as_bytes()).unwrap();
+    let typed = data_encoding::BASE64.decode(text.splitn(3, '+').nth(2).unwrap().as_bytes()).unwrap();
     let id = digest(&SHA256, &[b"witness.test/w1\n", typed.as_slice()].concat());
     assert_eq!((typed[0], typed.len()), (0x04, 33));
     assert_eq!(bytes[..4], id.as_ref()[..4]);

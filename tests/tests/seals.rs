@@ -117,6 +117,11 @@ async fn readable(stack: &Stack, tokens: &[Token]) -> Result<()> {
         let pan = done(item)?.pan.into_result().map_err(|code| anyhow::anyhow!("{code:?}"))?;
         ensure!(pan.expose() == cards::bulk(n)?.expose(), "token {n} reveals another card");
     }
+    Ok(())
+}
+
+/// The same cards get the same tokens. It writes: a known card is sealed anew like a new one.
+async fn known(stack: &Stack, tokens: &[Token]) -> Result<()> {
     ensure!(fill(stack).await? == tokens, "the same cards have the same tokens");
     Ok(())
 }
@@ -152,6 +157,7 @@ async fn a_static_key_unseals_at_the_start_and_gives_way_to_the_next() -> Result
     let unsealed = |key: &str| (SealState::Unsealed, Some(SealKind::Static), Some(key.to_owned()));
     assert_eq!(state(&stack).await?, unsealed("key-1"));
     readable(&stack, &tokens).await?;
+    known(&stack, &tokens).await?;
     let audit = stack.audit("vault");
     assert!(audit.lines().any(|line| line.contains("seal:static") && line.contains("\"unseal\"")), "{audit}");
 
@@ -166,6 +172,7 @@ async fn a_static_key_unseals_at_the_start_and_gives_way_to_the_next() -> Result
     restart(&mut stack)?;
     assert_eq!(state(&stack).await?, unsealed("key-2"));
     readable(&stack, &tokens).await?;
+    known(&stack, &tokens).await?;
 
     // Other bytes under the same id, an id that nothing was sealed under, no key at all.
     keys.write("two", &data_encoding::BASE64.encode(&[3; 32]))?;
@@ -175,6 +182,7 @@ async fn a_static_key_unseals_at_the_start_and_gives_way_to_the_next() -> Result
     keys.write("two", &data_encoding::BASE64.encode(&[2; 32]))?;
     stack.unseal().await?;
     readable(&stack, &tokens).await?;
+    known(&stack, &tokens).await?;
     stack.configure_seal(keys.static_key());
     restart(&mut stack)?;
     assert!(refusal(&stack).await?.contains("key-2, which is not configured"));
@@ -195,6 +203,7 @@ async fn a_key_in_the_hsm_unseals_at_the_start_and_nothing_opens_without_it() ->
     let unsealed = (SealState::Unsealed, Some(SealKind::Pkcs11), Some("root-1".to_owned()));
     assert_eq!(state(&stack).await?, unsealed);
     readable(&stack, &tokens).await?;
+    known(&stack, &tokens).await?;
     let audit = stack.audit("vault");
     assert!(audit.lines().any(|line| line.contains("seal:pkcs11") && line.contains("\"unseal\"")), "{audit}");
 
@@ -206,6 +215,7 @@ async fn a_key_in_the_hsm_unseals_at_the_start_and_nothing_opens_without_it() ->
     keys.write("pin", PIN)?;
     stack.unseal().await?;
     readable(&stack, &tokens).await?;
+    known(&stack, &tokens).await?;
 
     // The key is gone from the token: sealed, and no other is made in its place.
     let objects = keys.objects()?;
@@ -226,6 +236,7 @@ async fn a_key_in_the_hsm_unseals_at_the_start_and_nothing_opens_without_it() ->
     restart(&mut stack)?;
     assert_eq!(state(&stack).await?, unsealed);
     readable(&stack, &tokens).await?;
+    known(&stack, &tokens).await?;
     let log = stack.vault.log();
     assert!(!log.contains(PIN) && !stack.audit("vault").contains(PIN), "the PIN is nowhere");
 
@@ -371,6 +382,7 @@ async fn from_shares_to_the_hsm_to_a_static_key_and_back_without_touching_a_reco
     moving.stack.configure_seal(keys.static_key());
     assert_eq!(moving.rows()?, before, "no record was touched");
     moving.check(SealKind::Static).await?;
+    known(&moving.stack, &moving.tokens).await?;
     // Without the HSM in the configuration there is no way to it, and no approval is used up.
     let refused = moving.stack.administrator()?.begin_rekey(&to_hsm).await;
     assert!(
@@ -410,6 +422,7 @@ async fn a_kill_leaves_the_seal_before_or_the_one_after() -> Result<()> {
         assert!(!answered || seal == Some(to), "round {round}: what was answered is in force");
         moved += u32::from(seal == Some(to));
         readable(&moving.stack, &moving.tokens).await?;
+        known(&moving.stack, &moving.tokens).await?;
     }
     println!("{moved} of 8 changes came through");
     Ok(())

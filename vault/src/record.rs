@@ -51,18 +51,15 @@
 
 use std::fmt;
 
-use cordon_audit::{Inspection, Receipt, Reveal};
-use cordon_card::{Brand, CardId, CollectionName, Environment, Expiry, Pan, Token, Truncated, Truncation};
-use cordon_policy::{Detokenize, Export, Inspect, Permit};
+use cordon_card::{Brand, CardId, Environment, Expiry, Pan, Token, Truncated, Truncation};
 use jiff::Timestamp;
 use subtle::ConstantTimeEq;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
 pub use metadata::{Metadata, MetadataError};
+pub use proof::{InspectProof, OpenProof, Proof};
 
-use crate::collections::Collection;
-use crate::error::VaultError;
 use crate::fingerprint::fingerprint;
 use crate::keyring::{DataKeyVersion, IndexKeyVersion, Unfit, Unlocked};
 use crate::keys::KeyError;
@@ -71,6 +68,7 @@ use crate::store::{CollectionId, IndexEntry};
 
 pub mod layout;
 mod metadata;
+mod proof;
 pub mod xaes;
 
 /// What is kept of a card. Wiped on drop; `Debug` shows the type only.
@@ -171,85 +169,6 @@ impl Sealed {
 impl fmt::Debug for Sealed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Sealed(key version {}, {} bytes)", self.key_version, self.bytes.len())
-    }
-}
-
-/// Proof that policy allowed a reveal or an export and that the audit line of it is durable. Made from those two things
-/// only; it opens the records of the tokens that this line names, in the collection that both are about.
-#[derive(Debug, Clone, Copy)]
-pub struct OpenProof<'a> {
-    receipt: &'a Receipt<Reveal>,
-    collection: CollectionId,
-}
-
-impl<'a> OpenProof<'a> {
-    /// Decision and audit line of a reveal.
-    ///
-    /// # Errors
-    /// [`VaultError::Integrity`] if they are not about this collection.
-    pub fn for_detokenize(
-        permit: &'a Permit<Detokenize>,
-        receipt: &'a Receipt<Reveal>,
-        collection: &Collection,
-    ) -> Result<OpenProof<'a>, VaultError> {
-        OpenProof::new(permit.collection(), receipt, collection)
-    }
-
-    /// Decision and audit line of a page of an export.
-    ///
-    /// # Errors
-    /// As [`OpenProof::for_detokenize`].
-    pub fn for_export(
-        permit: &'a Permit<Export>,
-        receipt: &'a Receipt<Reveal>,
-        collection: &Collection,
-    ) -> Result<OpenProof<'a>, VaultError> {
-        OpenProof::new(permit.collection(), receipt, collection)
-    }
-
-    fn new(
-        permitted: Option<&CollectionName>,
-        receipt: &'a Receipt<Reveal>,
-        collection: &Collection,
-    ) -> Result<OpenProof<'a>, VaultError> {
-        if permitted == Some(&collection.name) && receipt.is_of(&collection.name) {
-            Ok(OpenProof { receipt, collection: collection.number() })
-        } else {
-            Err(VaultError::Integrity("a reveal was recorded for another collection"))
-        }
-    }
-
-    fn covers(&self, binding: &Binding<'_>) -> bool {
-        binding.collection == self.collection && self.receipt.names(binding.token)
-    }
-}
-
-/// Proof that policy allowed an inspection, which shows the masked view only, and that the audit line of it is durable.
-#[derive(Debug, Clone, Copy)]
-pub struct InspectProof<'a> {
-    receipt: &'a Receipt<Inspection>,
-    collection: CollectionId,
-}
-
-impl<'a> InspectProof<'a> {
-    /// Decision and audit line of an inspection.
-    ///
-    /// # Errors
-    /// [`VaultError::Integrity`] if they are not about this collection.
-    pub fn new(
-        permit: &'a Permit<Inspect>,
-        receipt: &'a Receipt<Inspection>,
-        collection: &Collection,
-    ) -> Result<InspectProof<'a>, VaultError> {
-        if permit.collection() == Some(&collection.name) && receipt.is_of(&collection.name) {
-            Ok(InspectProof { receipt, collection: collection.number() })
-        } else {
-            Err(VaultError::Integrity("an inspection was recorded for another collection"))
-        }
-    }
-
-    fn covers(&self, binding: &Binding<'_>) -> bool {
-        binding.collection == self.collection && self.receipt.names(binding.token)
     }
 }
 
@@ -511,8 +430,6 @@ const COMMIT_LABEL: &str = "cordon/record/commitment";
 
 #[cfg(test)]
 mod pinned;
-#[cfg(test)]
-mod proofs;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

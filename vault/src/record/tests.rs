@@ -18,7 +18,7 @@ const ONE: CollectionId = CollectionId(1);
 const TWO: CollectionId = CollectionId(2);
 
 /// Stands for a proof that covers every row: these tests are about what the cipher alone tells apart. What a proof covers
-/// is tested in `proofs`.
+/// is tested in `proof`.
 struct AnyRow;
 const PROOF: AnyRow = AnyRow;
 const INSPECTION: AnyRow = AnyRow;

@@ -99,7 +99,7 @@ impl<S: Store> Vault<S> {
             .count(u64::try_from(found.len()).unwrap_or(u64::MAX))
             .statements(statements(permit.statements()));
         let receipt = self.record(event).await?;
-        let proof = InspectProof::new(&permit, &receipt, &collection)?;
+        let proof = InspectProof::for_inspect(&permit, &receipt, &collection)?;
         let mut broken = Vec::new();
         let mut answers = Vec::with_capacity(found.len());
         for entry in found {

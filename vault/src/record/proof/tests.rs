@@ -1,7 +1,8 @@
 //! What a proof covers: the tokens its audit line names, in the collection that line is about, and nothing else.
 
-use super::tests::{binding, keys, sealed, token, usual};
-use super::{Binding, InspectProof, OpenProof, Refused, inspect, open};
+use super::{InspectProof, OpenProof};
+use crate::record::tests::{binding, keys, sealed, token, usual};
+use crate::record::{Binding, Refused, inspect, open};
 use crate::store::CollectionId;
 use cordon_audit::{Event, Inspection, Kind, Log, Outcome, Receipt, Reveal};
 use cordon_card::{CollectionName, Truncation};

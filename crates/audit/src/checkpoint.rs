@@ -4,11 +4,9 @@
 
 use std::fmt;
 
-use data_encoding::BASE64;
-
 use crate::merkle::{Frontier, TreeHash};
 use crate::name::Name;
-use crate::note::{NoteError, Signer, VerifierKey};
+use crate::note::{NoteError, Signer, VerifierKey, base64};
 
 /// A signed statement: the first `size` lines of the log `origin` have the root `root`.
 #[derive(Clone, PartialEq, Eq)]
@@ -88,7 +86,7 @@ pub(crate) fn read_number(text: &str) -> Option<u64> {
 
 /// Base64 of 32 bytes.
 pub(crate) fn read_hash(text: &str) -> Option<TreeHash> {
-    let bytes = BASE64.decode(text.as_bytes()).ok()?;
+    let bytes = base64(text)?;
     Some(TreeHash::from_bytes(bytes.try_into().ok()?))
 }
 

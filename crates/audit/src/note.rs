@@ -95,7 +95,7 @@ impl<'n> Signature<'n> {
     pub(crate) fn parse(line: &'n str) -> Result<Signature<'n>, NoteError> {
         let rest = line.strip_prefix(DASH).ok_or(NoteError::Form)?;
         let (name, signature) = rest.split_once(' ').ok_or(NoteError::Form)?;
-        let bytes = BASE64.decode(signature.as_bytes()).map_err(|_detail| NoteError::Form)?;
+        let bytes = base64(signature).ok_or(NoteError::Form)?;
         if name.is_empty() || name.contains('+') || bytes.len() <= ID {
             return Err(NoteError::Form);
         }
@@ -121,7 +121,7 @@ pub(crate) fn read_key(text: &str, algorithm: u8) -> Result<(Name, [u8; KEY]), N
         return Err(NoteError::Key);
     };
     let name = Name::parse(name).map_err(|_detail| NoteError::Key)?;
-    let bytes = BASE64.decode(key.as_bytes()).map_err(|_detail| NoteError::Key)?;
+    let bytes = base64(key).ok_or(NoteError::Key)?;
     let key = bytes.strip_prefix(&[algorithm]).ok_or(NoteError::Key)?;
     let key = key.try_into().map_err(|_detail| NoteError::Key)?;
     if HEXLOWER.encode(&key_id(&name, algorithm, &key)) == id { Ok((name, key)) } else { Err(NoteError::Key) }
@@ -241,9 +241,23 @@ const DASH: &str = "\u{2014} ";
 /// A checkpoint with many witnesses is far below this.
 const LONGEST: usize = 64 * 1024;
 
+/// The bytes that standard base64 stands for, if it is what encoding them gives. The decoder alone would also take pieces that
+/// were padded one by one, so that one value had many texts.
+pub(crate) fn base64(text: &str) -> Option<Vec<u8>> {
+    BASE64.decode(text.as_bytes()).ok().filter(|bytes| BASE64.encode(bytes) == text)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn base64_has_one_text_for_each_value() {
+        assert_eq!(base64("YQ==").as_deref(), Some(&b"a"[..]));
+        for other in ["YQ==YQ==", "YR==", "YQ", "YQ==\n", " YQ=="] {
+            assert_eq!(base64(other), None, "{other}");
+        }
+    }
 
     /// The example key and note of the Go implementation that the format comes from.
     const SEED: &str = "gQoUAtUUbI2E8kQzMPVAgOv5juF9nHT2JS/F1ccoMXM=";

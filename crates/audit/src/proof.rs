@@ -16,7 +16,7 @@ use crate::cosigned;
 use crate::follow::Follower;
 use crate::line::{Line, LineError};
 use crate::merkle::{Frontier, TreeHash};
-use crate::note::{NoteError, VerifierKey};
+use crate::note::{NoteError, VerifierKey, base64};
 use crate::path;
 use crate::tiles::Reader;
 use crate::verify::{CHECKPOINT, VerifyError};
@@ -54,7 +54,7 @@ impl InclusionProof {
             return Err(ProofError::Form);
         }
         let line = lines.next().and_then(|line| line.strip_prefix("extra ")).ok_or(ProofError::Form)?;
-        let line = BASE64.decode(line.as_bytes()).map_err(|_detail| ProofError::Form)?;
+        let line = base64(line).ok_or(ProofError::Form)?;
         let index = lines.next().and_then(|line| line.strip_prefix("index ")).and_then(read_number);
         let path: Option<Vec<TreeHash>> = lines.map(read_hash).collect();
         let (Some(index), Some(path)) = (index, path) else { return Err(ProofError::Form) };

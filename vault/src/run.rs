@@ -340,23 +340,15 @@ fn start_sweeper<S: Store>(vault: Arc<Vault<S>>, drain: Drain) -> std::thread::J
     })
 }
 
-/// Moves records to newer keys, on a thread of its own so that requests never wait for its decryptions.
+/// Moves records to newer keys, beside the requests, so that they never wait for its decryptions.
 fn start_rewrapper<S: Store>(
     vault: Arc<Vault<S>>,
     drain: Drain,
 ) -> Result<std::thread::JoinHandle<()>, StartError> {
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(StartError::Thread)?;
-    let work = move || {
-        while !drain.is_triggered() {
-            runtime.block_on(vault.tend_keys());
-            let wait = runtime.block_on(vault.rewrap_step());
-            // A step decrypts records.
-            scrub::stack();
-            std::thread::sleep(wait.min(SWEEP));
-        }
-    };
-    std::thread::Builder::new().name("rewrap".to_owned()).spawn(work).map_err(StartError::Thread)
+    start_stepping("rewrap", drain, move |runtime| {
+        runtime.block_on(vault.tend_keys());
+        runtime.block_on(vault.rewrap_step())
+    })
 }
 
 /// Erases records whose time is over, beside the requests.
@@ -364,15 +356,27 @@ fn start_keeper<S: Store>(
     vault: Arc<Vault<S>>,
     drain: Drain,
 ) -> Result<std::thread::JoinHandle<()>, StartError> {
+    start_stepping("retention", drain, move |runtime| runtime.block_on(vault.retention_step()))
+}
+
+/// A thread that takes one step after the other until the vault stops, each followed by the pause that it asks for. Its runtime
+/// has time, which a line of the audit log needs.
+fn start_stepping(
+    name: &str,
+    drain: Drain,
+    mut step: impl FnMut(&tokio::runtime::Runtime) -> Duration + Send + 'static,
+) -> Result<std::thread::JoinHandle<()>, StartError> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(StartError::Thread)?;
     let work = move || {
         while !drain.is_triggered() {
-            let wait = runtime.block_on(vault.retention_step());
+            let wait = step(&runtime);
+            // A step may have decrypted records.
+            scrub::stack();
             std::thread::sleep(wait.min(SWEEP));
         }
     };
-    std::thread::Builder::new().name("retention".to_owned()).spawn(work).map_err(StartError::Thread)
+    std::thread::Builder::new().name(name.to_owned()).spawn(work).map_err(StartError::Thread)
 }
 
 /// Why a vault does not start or ended badly. The operator's.

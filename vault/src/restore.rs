@@ -1,14 +1,17 @@
 //! Putting a backup back into an empty directory, offline, before the vault is started.
 //!
-//! Must never touch a store that is there, put one in place that was not read to its proven end, or let one pass that
-//! is behind the audit log. Tests: `tests/tests/backup.rs`.
+//! Must never touch a store that is there, put one in place that was not read to its proven end, or let one pass as the
+//! newest that is behind the audit log or has none: its line says that it waits for custodians (`vault/acceptance.rs`).
+//! Tests: `tests/tests/backup.rs`, `tests/tests/acceptance.rs`.
 
 use crate::config::Config;
 use crate::run::{AUDIT, ORIGIN, STORE, store_options};
 use crate::store::{FjallStore, Store, StoreError};
 use cordon_archive::{BackupError, BackupHeader, BackupReader, Identities, SealError, Summary};
-use cordon_audit::{Action, AuditError, Checkpoint, Event, Log, Name, Outcome, Recovered};
-use std::collections::BTreeSet;
+use cordon_audit::{
+    Action, AuditError, Checkpoint, Code, Event, Log, Name, Outcome, RESTORED_STALE, RESTORED_WITHOUT_LOG,
+    Recovered,
+};
 use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
@@ -31,17 +34,17 @@ pub struct Restored {
     pub sequence: u64,
     /// Whether the audit log had been there.
     pub audit_kept: bool,
+    /// Whether two custodians have to accept it before anything is served.
+    pub awaits_acceptance: bool,
 }
 
-/// What to restore, and who is there.
+/// What to restore.
 #[derive(Debug)]
 pub struct Request<'a> {
     /// The backup.
     pub from: &'a Path,
     /// Identity file of the custodian who opens it.
     pub identity: &'a Path,
-    /// Identity files of custodians who accept a backup that is behind the audit log.
-    pub accept: &'a [PathBuf],
 }
 
 /// Restores a backup into the data directory of `config`.
@@ -65,15 +68,12 @@ pub fn restore(config: &Config, request: &Request<'_>) -> Result<Restored, Resto
         });
     }
     // A new log is made only when everything else is done: one without a line would look like another vault's.
-    let mut accepted = Vec::new();
-    let kept = if is_blank(&log).map_err(RestoreError::Directory)? {
-        None
+    let (kept, waits) = if is_blank(&log).map_err(RestoreError::Directory)? {
+        (None, Some(RESTORED_WITHOUT_LOG))
     } else {
         let (audit, recovered) = Log::open(&log, ORIGIN)?;
-        if let Err(stale) = judge(&audit, &recovered, &header, &log)? {
-            accepted = acceptance(config, request, &identities)?.ok_or(stale)?;
-        }
-        Some(audit)
+        let is_behind = judge(&audit, &recovered, &header, &log)?;
+        (Some(audit), is_behind.then_some(RESTORED_STALE))
     };
     let audit_kept = kept.is_some();
     let scratch = config.data_dir.join(SCRATCH);
@@ -95,7 +95,7 @@ pub fn restore(config: &Config, request: &Request<'_>) -> Result<Restored, Resto
         None => Log::open(&log, ORIGIN)?.0,
     };
     // The line comes first: a store in place without it would look like one that somebody put there.
-    record(&audit, &header, sequence, reader.summary(), &accepted)?;
+    record(&audit, &header, sequence, reader.summary(), waits)?;
     fs::rename(&scratch, &place).map_err(RestoreError::Directory)?;
     File::open(&config.data_dir)
         .and_then(|directory| directory.sync_all())
@@ -108,6 +108,7 @@ pub fn restore(config: &Config, request: &Request<'_>) -> Result<Restored, Resto
         used: done.used,
         sequence,
         audit_kept,
+        awaits_acceptance: waits.is_some(),
     })
 }
 
@@ -117,37 +118,13 @@ fn judge(
     recovered: &Recovered,
     header: &BackupHeader,
     directory: &Path,
-) -> Result<Result<(), RestoreError>, RestoreError> {
+) -> Result<bool, RestoreError> {
     let kept = Checkpoint::open(&header.audit.checkpoint, audit.verifier())
         .map_err(|_other| RestoreError::OtherLog)?;
     cordon_audit::verify(directory, audit.verifier(), Some(&kept))
         .map_err(|_other| RestoreError::OtherLog)?;
     let (commit, epoch) = (recovered.store_sequence.unwrap_or(0), recovered.keyring_epoch.unwrap_or(0));
-    if commit > header.sequence || epoch > header.keyring_epoch.unwrap_or(0) {
-        return Ok(Err(RestoreError::Stale { backup: header.sequence, audit: commit }));
-    }
-    Ok(Ok(()))
-}
-
-/// The public keys of two custodians who accept, if there are two: each shows a private key that opens this backup and
-/// that the configuration names. A certificate proves nothing here, as no vault runs that could check it.
-fn acceptance(
-    config: &Config,
-    request: &Request<'_>,
-    opener: &Identities,
-) -> Result<Option<Vec<String>>, RestoreError> {
-    let mut keys: BTreeSet<String> = BTreeSet::new();
-    let known = |keys: &Identities| -> Vec<String> {
-        keys.public_keys().iter().filter(|key| config.backup.recipients.contains(key)).cloned().collect()
-    };
-    // An identity file counts as one custodian, however many keys are in it.
-    keys.extend(known(opener).into_iter().next());
-    for path in request.accept {
-        let identities = Identities::load(path)?;
-        drop(identities.open(open(request.from)?)?);
-        keys.extend(known(&identities).into_iter().next());
-    }
-    Ok((!request.accept.is_empty() && keys.len() >= ACCEPTORS).then(|| keys.into_iter().collect()))
+    Ok(commit > header.sequence || epoch > header.keyring_epoch.unwrap_or(0))
 }
 
 fn open(path: &Path) -> Result<File, RestoreError> {
@@ -159,7 +136,7 @@ fn record(
     header: &BackupHeader,
     sequence: u64,
     rows: Summary,
-    accepted: &[String],
+    waits: Option<Code>,
 ) -> Result<(), RestoreError> {
     let mut event = Event::new(Action::Restore, Outcome::Allowed)
         .on(&Name::parse_or_withhold(&header.id))
@@ -168,10 +145,8 @@ fn record(
     if let Some(epoch) = header.keyring_epoch {
         event = event.keyring_epoch(epoch);
     }
-    if !accepted.is_empty() {
-        event = event
-            .reason("stale-accepted")
-            .statements(accepted.iter().map(|key| Name::parse_or_withhold(key)));
+    if let Some(reason) = waits {
+        event = event.reason(reason);
     }
     let _line = audit.append_blocking(event)?;
     Ok(())
@@ -223,18 +198,6 @@ pub enum RestoreError {
          move the log away to begin a new one"
     )]
     OtherLog,
-    /// Newer commits are known than the backup has.
-    #[error(
-        "the backup ends at commit {backup}, but the audit log has seen commit {audit}: cards and deletions since then \
-         would be lost. Restore a newer backup, or have two custodians accept this one, each with a key that the \
-         configuration names: --accept FILE"
-    )]
-    Stale {
-        /// Last commit in the backup.
-        backup: u64,
-        /// Highest commit in the audit log.
-        audit: u64,
-    },
     /// The audit log.
     #[error("the audit log can't be used: {0}")]
     Audit(#[from] AuditError),
@@ -246,7 +209,5 @@ pub enum RestoreError {
     Store(#[from] StoreError),
 }
 
-/// Custodians who have to accept a backup that is behind the audit log (PCI DSS 3.7.6).
-const ACCEPTORS: usize = 2;
 /// Where a store grows before it is put in place.
 const SCRATCH: &str = "store.restoring";

@@ -6,7 +6,7 @@ use crate::api;
 use crate::config::Config;
 use crate::seal::Devices;
 use crate::store::{FjallOptions, FjallStore, Store, StoreError};
-use crate::vault::{Parts, Vault};
+use crate::vault::{Parts, Vault, awaiting};
 use cordon_audit::{Action, Event, Log, Name, Outcome, Recovered};
 use cordon_card::Environment;
 use cordon_daemon::clock::SystemClock;
@@ -94,6 +94,13 @@ pub fn restore(config: &Path, request: &crate::restore::Request<'_>) -> ExitCode
                 backup = restored.header.id, taken = restored.header.created_at, shares = ?restored.header.shares,
                 rows = restored.rows.rows, erased = restored.erased, "restored; start the vault and unseal it"
             );
+            if restored.awaits_acceptance {
+                tracing::warn!(
+                    "this backup is not known to be the newest: nothing is served until two custodians accept it with \
+                     `cordon restore accept {}`",
+                    restored.header.id
+                );
+            }
             let mut line = serde_json::to_vec(&restored).unwrap_or_default();
             line.push(b'\n');
             match std::io::stdout().write_all(&line) {
@@ -182,7 +189,8 @@ fn run(checked: Checked, mut hardening: Hardening) -> Result<(), StartError> {
         data_dir: config.data_dir.clone(),
         devices,
         hardening,
-        keyring_epoch: recovered.keyring_epoch.unwrap_or(0),
+        keyring_epoch: recovered.floor().1.unwrap_or(0),
+        awaiting: awaiting(&recovered),
         sad_ttl: config.sad_ttl(),
         sad_max: config.sad.max,
         recipients: config.backup.recipients().map_err(StartError::Recipients)?,
@@ -235,7 +243,7 @@ fn unseal<S: Store>(vault: &Vault<S>) -> Result<(), StartError> {
 }
 
 fn open_store(config: &Config, recovered: &Recovered) -> Result<FjallStore, StoreError> {
-    FjallStore::open_with(&config.data_dir.join(STORE), recovered.store_sequence, &store_options(config))
+    FjallStore::open_with(&config.data_dir.join(STORE), recovered.floor().0, &store_options(config))
 }
 
 /// The engine's bounds as configured.

@@ -1,7 +1,7 @@
 //! Approvals: what two custodians must agree to before it is done, and where each request stands.
 //! Must never let one approval stand for another operation: arguments are part of it. Tests: `tests/tests/approvals.rs`.
 
-use crate::{KeyPurpose, RekeyRequest, SealKind};
+use crate::{AcceptRestore, KeyPurpose, RekeyRequest, SealKind};
 use cordon_card::CollectionName;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -29,6 +29,8 @@ pub enum Operation {
     },
     /// `seal migrate`: another seal, or a new root key under one without shares.
     ChangeSeal(RekeyRequest),
+    /// `restore accept`: serving from a backup that was put back.
+    AcceptRestore(AcceptRestore),
 }
 
 /// Body of `POST /v1/export`: the answer is JSON lines, encrypted to the recipient.
@@ -55,6 +57,7 @@ impl Operation {
             Self::DestroyKey { .. } => "destroy-key",
             Self::Export { .. } => "export",
             Self::ChangeSeal(_) => "change-seal",
+            Self::AcceptRestore(_) => "accept-restore",
         }
     }
 
@@ -64,7 +67,7 @@ impl Operation {
         match self {
             Self::DestroyKey { collection, .. } => collection.as_ref(),
             Self::Export { collection, .. } => Some(collection),
-            Self::ChangeSeal(_) => None,
+            Self::ChangeSeal(_) | Self::AcceptRestore(_) => None,
         }
     }
 }
@@ -92,6 +95,13 @@ impl fmt::Display for Operation {
                     write!(f, " {} ({recipient})", custodian.name)?;
                 }
                 if *rotate_root { f.write_str(", with a new root key") } else { Ok(()) }
+            }
+            Self::AcceptRestore(AcceptRestore { backup, sequence, epoch, line }) => {
+                let epoch = epoch.unwrap_or(0);
+                write!(
+                    f,
+                    "accept the restored {backup} (commit {sequence}, epoch {epoch}, put back in audit line {line})"
+                )
             }
         }
     }
@@ -193,5 +203,19 @@ mod tests {
         assert_ne!(Operation::ChangeSeal(shares), Operation::ChangeSeal(hsm.clone()));
         let said = Operation::ChangeSeal(hsm).to_string();
         assert_eq!(said, "change the seal to pkcs11, with a new root key");
+        let restore = AcceptRestore { backup: "backup-x".into(), sequence: 30, epoch: Some(3), line: 7 };
+        let accept = Operation::AcceptRestore(restore.clone());
+        assert_eq!(
+            accept.to_string(),
+            "accept the restored backup-x (commit 30, epoch 3, put back in audit line 7)"
+        );
+        for other in [
+            AcceptRestore { backup: "backup-y".into(), ..restore.clone() },
+            AcceptRestore { sequence: 31, ..restore.clone() },
+            AcceptRestore { epoch: None, ..restore.clone() },
+            AcceptRestore { line: 8, ..restore },
+        ] {
+            assert_ne!(Operation::AcceptRestore(other), accept);
+        }
     }
 }

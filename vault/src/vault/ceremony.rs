@@ -217,7 +217,7 @@ impl<S: Store> Vault<S> {
         _permit: Permit<Approve>,
     ) -> Result<CustodianList, VaultError> {
         let _one_change = self.changing.lock().await;
-        let keys = self.keys()?;
+        let keys = self.opened()?;
         let who = BTreeSet::from([caller.who.clone()]);
         let document = self.keep_acknowledgements(caller, &keys, self.stored_seal()?, &who).await?;
         Ok(CustodianList { custodians: document.register().shown() })

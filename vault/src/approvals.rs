@@ -195,6 +195,13 @@ impl Approvals {
         }
     }
 
+    /// Drops the agreement of who is no custodian any more from requests that did not end.
+    pub fn keep_answers_of(&mut self, is_custodian: impl Fn(&Name) -> bool) {
+        for request in self.requests.iter_mut().filter(|request| request.ended.is_none()) {
+            request.approved_by.retain(&is_custodian);
+        }
+    }
+
     /// Forgets requests that are open.
     pub fn forget_open(&mut self, now: Timestamp) {
         self.requests.retain(|request| !request.is_open(now));
@@ -376,6 +383,20 @@ mod tests {
         assert_eq!(by, [name("bob"), name("carol")]);
         approvals.reject(id.as_str(), &name("alice"), at(2)).unwrap();
         assert!(approvals.granted(&destroy(1), at(2)).is_none());
+    }
+
+    #[test]
+    fn who_is_no_custodian_any_more_has_not_agreed() {
+        let (mut approvals, id) = asked();
+        for custodian in ["alice", "bob"] {
+            approvals.approve(&id, &name(custodian), at(1)).unwrap();
+        }
+        approvals.keep_answers_of(|custodian| custodian.as_str() != "alice");
+        assert!(approvals.granted(&destroy(1), at(2)).is_none());
+        approvals.approve(&id, &name("carol"), at(2)).unwrap();
+        approvals.mark_used(&KeyId::try_from(id.clone()).unwrap());
+        approvals.keep_answers_of(|_nobody| false);
+        assert_eq!(approvals.find(&id).unwrap().approved_by(), [name("bob"), name("carol")], "it is history");
     }
 
     #[test]

@@ -72,8 +72,8 @@ impl<S: Store> Vault<S> {
     /// A custodian's answer to a request.
     ///
     /// # Errors
-    /// The vault is sealed; the request is unknown or over; the custodian approved it before, or has not acknowledged the
-    /// duties ([`ProblemCode::NotAcknowledged`]).
+    /// The vault is sealed; the request is unknown or over; the custodian approved it before, asked for it, is none any
+    /// more ([`ProblemCode::NotACustodian`]), or has not acknowledged the duties ([`ProblemCode::NotAcknowledged`]).
     pub async fn answer_approval(
         &self,
         caller: &Caller,
@@ -83,7 +83,7 @@ impl<S: Store> Vault<S> {
     ) -> Result<Approval, VaultError> {
         let _one_change = self.changing.lock().await;
         let keys = self.opened()?;
-        self.check_acknowledged(&caller.who)?;
+        self.check_custodian(&caller.who)?;
         let now = self.clock.now();
         let (mut approvals, version) = self.approvals(caller, &keys).await?;
         let action = match answer {
@@ -170,8 +170,8 @@ impl<S: Store> Vault<S> {
         self.install(next).await
     }
 
-    /// The stored requests and the version of their document. Those that are not authentic count for nothing: the log says
-    /// so, and the custodians are asked again.
+    /// The stored requests and the version of their document, with the answers of present custodians only. Those that are
+    /// not authentic count for nothing: the log says so, and the custodians are asked again.
     pub(super) async fn approvals(
         &self,
         caller: &Caller,
@@ -192,6 +192,8 @@ impl<S: Store> Vault<S> {
             }
         };
         approvals.close(|id| keys.is_closed(id));
+        let (seal, _version) = self.stored_seal()?;
+        approvals.keep_answers_of(|name| seal.register().is_custodian(name));
         Ok((approvals, Some(stored.version)))
     }
 

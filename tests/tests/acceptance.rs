@@ -7,6 +7,7 @@ use cordon_client::ClientError;
 use cordon_tests::cards;
 use cordon_tests::https;
 use cordon_tests::stack::{self, Stack};
+use cordon_tests::vaulted::{Vaulted, said};
 use cordon_wire::{
     AcceptRestore, ApprovalState, CreateCollection, DeleteRequest, DestroyRequest, ExportRequest,
     InspectRequest, ItemResult, KeyChange, KeyPurpose, KeyStateRequest, LookupItem, LookupRequest, Operation,
@@ -17,10 +18,6 @@ use std::fmt::Debug;
 use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
-use vaulted::{Vaulted, said};
-
-#[path = "shared/vaulted.rs"]
-mod vaulted;
 
 /// A vault whose disk is lost, with a backup that lacks what came last.
 struct Lost {

@@ -6,14 +6,19 @@ use cordon_card::Token;
 use cordon_client::ClientError;
 use cordon_tests::cards::{self, done};
 use cordon_tests::stack::{self, Options, Stack};
-use cordon_wire::{CreateCollection, DeleteRequest, ItemResult, ProblemCode, TokenProfile, TokenUse};
+use cordon_tests::vaulted::{Vaulted, said};
+use cordon_wire::{
+    CreateCollection, DeleteRequest, ItemResult, ProblemCode, RetainReason, Retention, RetentionRequest,
+    TokenProfile, TokenUse,
+};
+use files::Files;
 use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use vaulted::{Vaulted, said};
+use std::time::Duration;
 
-#[path = "shared/vaulted.rs"]
-mod vaulted;
+#[path = "shared/files.rs"]
+mod files;
 
 const CARDS: u64 = 2_000;
 
@@ -115,12 +120,56 @@ async fn a_stale_backup_brings_nothing_back() -> Result<()> {
     let answer = revealer.detokenize(&stack::cards()?, &cards::reveal_all(kept)).await?;
     assert!(answer.items.iter().all(|item| matches!(item, ItemResult::Ok(_))));
     for token in std::iter::once(erased).chain(&lost) {
-        let answer = revealer.detokenize(&stack::cards()?, &cards::reveal(token)).await?;
-        let item = answer.items.into_iter().next().context("an item")?;
-        assert!(matches!(&item, ItemResult::Error(problem) if problem.code == ProblemCode::TokenNotFound));
+        assert_eq!(vaulted.stack.opens(token).await?, Some(ProblemCode::TokenNotFound));
     }
     let again = reveal_once(&vaulted.stack, &single, &once).await?;
     assert!(!again, "a single-use token that was given out stays used");
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_retention_erased_after_a_backup_stays_gone_after_a_restore() -> Result<()> {
+    let mut vaulted = Vaulted::start().await?;
+    let tokens = vaulted.tokenize(0, 2).await?;
+    let [old, young] = tokens.as_slice() else { anyhow::bail!("two tokens") };
+    vaulted.stack.vault.terminate().await?;
+    Files::open(&vaulted.stack.vault_data())?.age(old, 3)?;
+    vaulted.open_again().await?;
+    let keep = Retention::Reason(RetainReason::parse("subscription").context("a reason")?);
+    set_retention(&vaulted.stack, keep).await?;
+    let file = vaulted.backup("before.backup")?;
+    // The rule changes after the backup, and the keeper erases what is over by it.
+    set_retention(&vaulted.stack, Retention::Days(2)).await?;
+    let administrator = vaulted.stack.administrator()?;
+    let asked = administrator.verify_retention().await?.asked;
+    while administrator.retention().await?.verified < asked {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let swept = |line: &&str| line.contains("\"reason\":\"retention\"") && line.contains(old.as_str());
+    assert_eq!(vaulted.stack.audit("vault").lines().filter(swept).count(), 1);
+
+    // The backup has the card and the rule by which it would be kept: only the log knows that it is gone.
+    vaulted.lose(false).await?;
+    let output = vaulted.restore(&file, 0)?;
+    ensure!(output.status.success() && said(&output).contains("\"erased\":1"), "{}", said(&output));
+    assert!(!Files::open(&vaulted.stack.vault_data())?.has(old)?, "before the vault is started");
+    vaulted.open_again().await?;
+    vaulted.accept().await?;
+    assert_eq!(vaulted.stack.opens(old).await?, Some(ProblemCode::TokenNotFound));
+    assert_eq!(vaulted.stack.opens(young).await?, None);
+
+    // The control: without its log the same backup brings the card back.
+    vaulted.lose(true).await?;
+    assert!(vaulted.restored(&file)?);
+    vaulted.open_again().await?;
+    vaulted.accept().await?;
+    assert_eq!(vaulted.stack.opens(old).await?, None, "it was in the backup");
+    Ok(())
+}
+
+async fn set_retention(stack: &Stack, retention: Retention) -> Result<()> {
+    let request = RetentionRequest { collection: stack::cards()?, retention };
+    stack.administrator()?.set_retention(&request).await?;
     Ok(())
 }
 

@@ -8,8 +8,8 @@ use cordon_tests::cards::{self, done};
 use cordon_tests::https;
 use cordon_tests::stack::{self, Options, Stack};
 use cordon_wire::{
-    DeleteRequest, ItemResult, KeyPurpose, ProblemCode, RetainReason, Retention, RetentionReport,
-    RetentionRequest, RetentionStatus, RewrapRequest, RewrapState, RotateRequest,
+    DeleteRequest, KeyPurpose, ProblemCode, RetainReason, Retention, RetentionReport, RetentionRequest,
+    RetentionStatus, RewrapRequest, RewrapState, RotateRequest,
 };
 use files::Files;
 use std::time::Duration;
@@ -21,15 +21,6 @@ async fn tokenize(stack: &Stack, n: u64) -> Result<Token> {
     let client = stack.tokenizer("gateway-ingress")?;
     let answer = client.tokenize(&stack::cards()?, &cards::only(cards::bulk(n)?)).await?;
     Ok(done(answer.items.into_iter().next().context("one item")?)?.token)
-}
-
-async fn reveal(stack: &Stack, token: &Token) -> Result<Option<ProblemCode>> {
-    let client = stack.revealer("gateway-egress")?;
-    let answer = client.detokenize(&stack::cards()?, &cards::reveal(token)).await?;
-    Ok(match answer.items.into_iter().next().context("one item")? {
-        ItemResult::Ok(_) => None,
-        ItemResult::Error(problem) => Some(problem.code),
-    })
 }
 
 async fn delete(stack: &Stack, token: &Token) -> Result<()> {
@@ -91,11 +82,11 @@ async fn a_record_is_kept_for_its_time_and_then_erased_and_counted() -> Result<(
     let (report, one) = verify(&vault).await?;
     assert!(report.good, "{report:?}");
     assert_eq!((one.records, one.over_age, one.without_reason, one.exposed), (2, 0, 0, 0));
-    assert_eq!(reveal(&stack, &old).await?, None);
+    assert_eq!(stack.opens(&old).await?, None);
 
     set(&vault, Retention::Days(2)).await?;
-    assert_eq!(reveal(&stack, &old).await?, Some(ProblemCode::TokenNotFound), "over, erased or not");
-    assert_eq!(reveal(&stack, &young).await?, None);
+    assert_eq!(stack.opens(&old).await?, Some(ProblemCode::TokenNotFound), "over, erased or not");
+    assert_eq!(stack.opens(&young).await?, None);
     let (report, one) = verify(&vault).await?;
     assert!(report.good, "{report:?}");
     assert_eq!((one.records, one.over_age, one.exposed), (1, 0, 1));
@@ -132,7 +123,7 @@ async fn an_erased_card_can_be_shown_from_an_older_copy_until_its_keys_are_destr
     };
     open_again(&mut stack).await?;
     delete(&stack, &erased).await?;
-    assert_eq!(reveal(&stack, &erased).await?, Some(ProblemCode::TokenNotFound));
+    assert_eq!(stack.opens(&erased).await?, Some(ProblemCode::TokenNotFound));
     let (report, one) = verify(&stack.administrator()?).await?;
     assert_eq!((report.good, one.exposed), (true, 1), "it is known what copies can show");
 
@@ -140,7 +131,7 @@ async fn an_erased_card_can_be_shown_from_an_older_copy_until_its_keys_are_destr
     stack.vault.kill()?;
     put_back(&stack)?;
     open_again(&mut stack).await?;
-    assert_eq!(reveal(&stack, &erased).await?, None);
+    assert_eq!(stack.opens(&erased).await?, None);
     delete(&stack, &erased).await?;
 
     shred(&stack).await?;
@@ -149,9 +140,9 @@ async fn an_erased_card_can_be_shown_from_an_older_copy_until_its_keys_are_destr
     stack.vault.kill()?;
     put_back(&stack)?;
     open_again(&mut stack).await?;
-    assert_eq!(reveal(&stack, &erased).await?, Some(ProblemCode::Internal), "with every key that is left");
+    assert_eq!(stack.opens(&erased).await?, Some(ProblemCode::Internal), "with every key that is left");
     assert_ne!(tokenize(&stack, 1).await?, erased, "its fingerprint leads nowhere");
-    assert_eq!(reveal(&stack, &kept).await?, None);
+    assert_eq!(stack.opens(&kept).await?, None);
     assert_eq!(tokenize(&stack, 2).await?, kept);
     Ok(())
 }

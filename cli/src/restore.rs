@@ -7,8 +7,7 @@ use crate::approvals;
 use crate::configuration::{Settings, block_on};
 use crate::exit::{Failure, Verdict};
 use clap::{Args, Subcommand};
-use cordon_client::ClientError;
-use cordon_wire::{AcceptRestore, AwaitingRestore, Operation, ProblemCode, RestoreAccepted};
+use cordon_wire::{AcceptRestore, AwaitingRestore, Operation, RestoreAccepted};
 
 /// `cordon restore ...`.
 #[derive(Debug, Subcommand)]
@@ -42,16 +41,9 @@ impl Restores {
         let administrator = settings.administrator()?;
         let awaiting = block_on(async { Ok(administrator.status().await?) })?.awaiting_restore;
         let restore = named(awaiting, backup)?;
-        match block_on(async { Ok(administrator.accept_restore(&restore).await) })? {
-            Ok(accepted) => {
-                settings.console().answer(&accepted, describe)?;
-                Ok(Verdict::Fine)
-            }
-            Err(ClientError::Problem(problem)) if problem.code == ProblemCode::ApprovalRequired => {
-                approvals::ask(settings, &administrator, &Operation::AcceptRestore(restore))
-            }
-            Err(other) => Err(other.into()),
-        }
+        let accepted = block_on(async { Ok(administrator.accept_restore(&restore).await) })?;
+        let operation = Operation::AcceptRestore(restore);
+        approvals::answer_or_ask(settings, &administrator, &operation, accepted, describe)
     }
 }
 

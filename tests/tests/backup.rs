@@ -8,8 +8,8 @@ use cordon_tests::cards::{self, done};
 use cordon_tests::stack::{self, Options, Stack};
 use cordon_tests::vaulted::{Vaulted, said};
 use cordon_wire::{
-    CreateCollection, DeleteRequest, ItemResult, ProblemCode, RetainReason, Retention, RetentionRequest,
-    TokenProfile, TokenUse,
+    CreateCollection, DeleteRequest, ItemResult, Operation, ProblemCode, RetainReason, Retention,
+    RetentionRequest, TokenProfile, TokenUse,
 };
 use files::Files;
 use std::fs;
@@ -169,6 +169,9 @@ async fn what_retention_erased_after_a_backup_stays_gone_after_a_restore() -> Re
 
 async fn set_retention(stack: &Stack, retention: Retention) -> Result<()> {
     let request = RetentionRequest { collection: stack::cards()?, retention };
+    if matches!(request.retention, Retention::Days(_)) {
+        stack.approve(&Operation::ShortenRetention(request.clone())).await?;
+    }
     stack.administrator()?.set_retention(&request).await?;
     Ok(())
 }

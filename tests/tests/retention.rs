@@ -3,13 +3,13 @@
 
 use anyhow::{Context, Result};
 use cordon_card::Token;
-use cordon_client::Administrator;
+use cordon_client::{Administrator, ClientError};
 use cordon_tests::cards::{self, done};
 use cordon_tests::https;
 use cordon_tests::stack::{self, Options, Stack};
 use cordon_wire::{
-    DeleteRequest, KeyPurpose, ProblemCode, RetainReason, Retention, RetentionReport, RetentionRequest,
-    RetentionStatus, RewrapRequest, RewrapState, RotateRequest,
+    DeleteRequest, KeyPurpose, Operation, ProblemCode, RetainReason, Retention, RetentionReport,
+    RetentionRequest, RetentionStatus, RewrapRequest, RewrapState, RotateRequest,
 };
 use files::Files;
 use std::time::Duration;
@@ -32,6 +32,14 @@ async fn delete(stack: &Stack, token: &Token) -> Result<()> {
 async fn set(vault: &Administrator, retention: Retention) -> Result<()> {
     vault.set_retention(&RetentionRequest { collection: stack::cards()?, retention }).await?;
     Ok(())
+}
+
+fn days(days: u32) -> Result<RetentionRequest> {
+    Ok(RetentionRequest { collection: stack::cards()?, retention: Retention::Days(days) })
+}
+
+fn needs_approval<T>(answer: &Result<T, ClientError>) -> bool {
+    matches!(answer, Err(ClientError::Problem(problem)) if problem.code == ProblemCode::ApprovalRequired)
 }
 
 async fn verify(vault: &Administrator) -> Result<(RetentionReport, RetentionStatus)> {
@@ -84,7 +92,13 @@ async fn a_record_is_kept_for_its_time_and_then_erased_and_counted() -> Result<(
     assert_eq!((one.records, one.over_age, one.without_reason, one.exposed), (2, 0, 0, 0));
     assert_eq!(stack.opens(&old).await?, None);
 
-    set(&vault, Retention::Days(2)).await?;
+    // Nobody erases many cards alone, nor on the approval of another rule; for longer, one person is enough.
+    stack.approve(&Operation::ShortenRetention(days(3)?)).await?;
+    assert!(needs_approval(&vault.set_retention(&days(2)?).await));
+    assert_eq!(stack.opens(&old).await?, None);
+    stack.approve(&Operation::ShortenRetention(days(2)?)).await?;
+    vault.set_retention(&days(2)?).await?;
+    assert!(needs_approval(&vault.set_retention(&days(1)?).await));
     assert_eq!(stack.opens(&old).await?, Some(ProblemCode::TokenNotFound), "over, erased or not");
     assert_eq!(stack.opens(&young).await?, None);
     let (report, one) = verify(&vault).await?;
@@ -104,6 +118,9 @@ async fn a_record_is_kept_for_its_time_and_then_erased_and_counted() -> Result<(
     stack.vault.kill()?;
     assert!(!Files::open(&stack.vault_data())?.has(&old)?);
     open_again(&mut stack).await?;
+    // Keeping for longer erases nothing, and neither does the first rule of an empty collection.
+    stack.administrator()?.set_retention(&days(400)?).await?;
+    assert!(needs_approval(&stack.administrator()?.set_retention(&days(399)?).await));
     let again = stack.administrator()?.retention().await?;
     assert_eq!(again.verified_at, report.verified_at);
     assert_eq!(again.collections.first().map(|one| one.exposed), Some(1));

@@ -1,7 +1,7 @@
 //! Approvals: what two custodians must agree to before it is done, and where each request stands.
 //! Must never let one approval stand for another operation: arguments are part of it. Tests: `tests/tests/approvals.rs`.
 
-use crate::{AcceptRestore, KeyPurpose, RekeyRequest, SealKind};
+use crate::{AcceptRestore, KeyPurpose, RekeyRequest, Retention, RetentionRequest, SealKind};
 use cordon_card::CollectionName;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -31,6 +31,8 @@ pub enum Operation {
     ChangeSeal(RekeyRequest),
     /// `restore accept`: serving from a backup that was put back.
     AcceptRestore(AcceptRestore),
+    /// `retention set`, where it ends the time of cards earlier than the rule before: whatever is over is erased.
+    ShortenRetention(RetentionRequest),
 }
 
 /// Body of `POST /v1/export`: the answer is JSON lines, encrypted to the recipient.
@@ -58,6 +60,7 @@ impl Operation {
             Self::Export { .. } => "export",
             Self::ChangeSeal(_) => "change-seal",
             Self::AcceptRestore(_) => "accept-restore",
+            Self::ShortenRetention(_) => "shorten-retention",
         }
     }
 
@@ -66,7 +69,9 @@ impl Operation {
     pub const fn collection(&self) -> Option<&CollectionName> {
         match self {
             Self::DestroyKey { collection, .. } => collection.as_ref(),
-            Self::Export { collection, .. } => Some(collection),
+            Self::Export { collection, .. } | Self::ShortenRetention(RetentionRequest { collection, .. }) => {
+                Some(collection)
+            }
             Self::ChangeSeal(_) | Self::AcceptRestore(_) => None,
         }
     }
@@ -96,6 +101,14 @@ impl fmt::Display for Operation {
                 }
                 if *rotate_root { f.write_str(", with a new root key") } else { Ok(()) }
             }
+            Self::ShortenRetention(RetentionRequest { collection, retention }) => match retention {
+                Retention::Days(days) => {
+                    write!(f, "erase all cards of {collection} that are older than {days} days, from now on")
+                }
+                Retention::Reason(reason) => {
+                    write!(f, "keep the cards of {collection} without an end, for {}", reason.as_str())
+                }
+            },
             Self::AcceptRestore(AcceptRestore { backup, sequence, epoch, line }) => {
                 let epoch = epoch.unwrap_or(0);
                 write!(
@@ -186,6 +199,17 @@ mod tests {
         ] {
             assert!(serde_json::from_str::<Operation>(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_rule_says_what_is_erased() {
+        let collection = CollectionName::parse("cards").unwrap();
+        let rule = |days| {
+            let retention = Retention::Days(days);
+            Operation::ShortenRetention(RetentionRequest { collection: collection.clone(), retention })
+        };
+        assert_ne!(rule(2), rule(3));
+        assert_eq!(rule(2).to_string(), "erase all cards of cards that are older than 2 days, from now on");
     }
 
     #[test]

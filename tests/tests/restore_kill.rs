@@ -6,6 +6,7 @@ use cordon_card::Token;
 use cordon_tests::vaulted::{Vaulted, said};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::time::Instant;
 
 /// A vault that is lost, and its backup.
@@ -112,7 +113,8 @@ async fn a_kill_at_any_time_costs_no_more_than_the_command_once_again() -> Resul
     for (without_log, round) in [false, true].into_iter().flat_map(|lost| (0..KILLS).map(move |n| (lost, n)))
     {
         lost.vaulted.lose(without_log).await?;
-        let mut child = lost.vaulted.restoring(&lost.file, 0)?.spawn()?;
+        let mut command = lost.vaulted.restoring(&lost.file, 0)?;
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
         tokio::time::sleep(whole * round / (KILLS - 1)).await;
         child.kill()?;
         child.wait()?;

@@ -17,6 +17,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use cordon_daemon::process::give_way;
 use fjall::config::CompressionPolicy;
 use fjall::{
     CompressionType, Database, Guard, Keyspace, KeyspaceCreateOptions, LsmError, OwnedWriteBatch,
@@ -216,9 +217,19 @@ const SMALLEST_MEMTABLE: u64 = 1 << 20;
 /// Damaged files can make fjall panic; where it holds a lock then, its destructors panic too and the process aborts, which
 /// nothing here can prevent.
 fn open_database(dir: &Path, options: &FjallOptions) -> Result<(Database, Keyspace), StoreError> {
-    std::panic::catch_unwind(AssertUnwindSafe(|| try_open(dir, options)))
-        .map_err(|_panic| StoreError::Corrupt("the engine could not make sense of its files"))?
-        .map_err(|error| sort_error("opening the directory", error))
+    std::thread::scope(|scope| {
+        // The engine's workers write tables for seconds at a time. They have the priority of the thread that starts them.
+        let opener = std::thread::Builder::new().name("store-opener".to_owned()).spawn_scoped(scope, || {
+            give_way();
+            std::panic::catch_unwind(AssertUnwindSafe(|| try_open(dir, options)))
+        });
+        let opener = opener.map_err(|error| StoreError::from_io("starting a thread", error))?;
+        opener
+            .join()
+            .flatten()
+            .map_err(|_panic| StoreError::Corrupt("the engine could not make sense of its files"))?
+            .map_err(|error| sort_error("opening the directory", error))
+    })
 }
 
 /// Opens a directory whose last commit was cut by a power failure. Any other is left as it was.

@@ -22,7 +22,7 @@ use cordon_daemon::telemetry::RequestId;
 use cordon_daemon::tls::Peer;
 use cordon_policy::{Ask, Send, Service};
 use cordon_wire::{DetokenizeRequest, Revealed, SettleRequest};
-use http::{HeaderMap, Method, Request, Response, request};
+use http::{HeaderMap, Method, Request, Response, Version, request};
 use hyper::body::Incoming;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -176,6 +176,12 @@ fn find<'p>(
 ) -> Result<(&'p EgressPlan, &'p Service), (Way<'p>, Fault)> {
     let unknown = |fault| (Way::UnknownOut, fault);
     let service = service.ok_or_else(|| unknown(Fault::Unauthenticated))?;
+    head::admit(parts).map_err(unknown)?;
+    // Where it goes is the route's to say, and nobody may think otherwise: no URL as to a proxy, no two hosts.
+    if parts.version < Version::HTTP_2 && parts.uri.scheme().is_some() {
+        return Err(unknown(Fault::Malformed("target")));
+    }
+    let _looked_at = route::host(parts).map_err(|ambiguous| unknown(ambiguous.into()))?;
     let path = CleanPath::parse(parts.uri.path()).map_err(|_ambiguous| unknown(Fault::UnknownRoute))?;
     let own = plan.egress.iter().filter(|way| way.route.services.contains(&service.name));
     match route::find(own, None, &parts.method, &path) {

@@ -141,6 +141,7 @@ impl Ledger {
             Fault::Unauthenticated
             | Fault::UnknownRoute
             | Fault::MethodNotAllowed(_)
+            | Fault::Expectation
             | Fault::Malformed(_)
             | Fault::Unsupported
             | Fault::TooLarge
@@ -162,10 +163,10 @@ impl Ledger {
         self.append(way.on(exchange.event(Action::LeakFound, Outcome::Allowed)).reason(reason)).await
     }
 
-    /// A connection did not get past its handshake (PCI DSS 10.2.1.4). There is nothing left to refuse, so a line that
-    /// cannot be written is only logged.
-    pub async fn refuses_connection(&self, source: IpAddr, reason: &'static str) {
-        let event = Event::new(Action::Authenticate, Outcome::Denied).from(source).reason(reason);
+    /// A connection did not get past its handshake (PCI DSS 10.2.1.4), or what it sent is no well-framed HTTP. There is
+    /// nothing left to refuse, so a line that cannot be written is only logged.
+    pub async fn refuses_connection(&self, what: Action, source: IpAddr, reason: &'static str) {
+        let event = Event::new(what, Outcome::Denied).from(source).reason(reason);
         if self.0.append_refusal(event).await.is_err() {
             tracing::error!(reason, "a refused connection could not be recorded");
         }

@@ -12,7 +12,7 @@ use cordon_client::ClientError;
 use cordon_daemon::Body;
 use cordon_daemon::body;
 use cordon_wire::{PROBLEM_JSON, Problem, ProblemCode, REQUEST_ID};
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{Response, StatusCode};
 
 /// Why nothing was forwarded, or nothing of an answer passed on.
@@ -27,6 +27,9 @@ pub enum Fault {
     /// The path is declared with these methods only. Client.
     #[error("the method is not declared for it")]
     MethodNotAllowed(Vec<String>),
+    /// It expects something other than `100-continue`. Client.
+    #[error("it expects what cannot be met")]
+    Expectation,
     /// The content type, encoding or charset cannot be inspected. Client.
     #[error("it cannot be inspected")]
     Unsupported,
@@ -96,6 +99,7 @@ impl Fault {
             Self::Malformed(_) | Self::TooSlow => ProblemCode::Malformed,
             Self::UnknownRoute => ProblemCode::UnknownRoute,
             Self::MethodNotAllowed(_) => ProblemCode::MethodNotAllowed,
+            Self::Expectation => ProblemCode::ExpectationFailed,
             Self::Unsupported => ProblemCode::Unsupported,
             Self::TooLarge => ProblemCode::TooLarge,
             Self::TooManyCards => ProblemCode::TooManyItems,
@@ -124,6 +128,7 @@ impl Fault {
             Self::TooSlow => Some("body"),
             Self::UnknownRoute
             | Self::MethodNotAllowed(_)
+            | Self::Expectation
             | Self::Unsupported
             | Self::TooLarge
             | Self::TooManyCards
@@ -161,6 +166,7 @@ impl Fault {
             Self::Malformed(_)
             | Self::UnknownRoute
             | Self::MethodNotAllowed(_)
+            | Self::Expectation
             | Self::Unsupported
             | Self::TooLarge
             | Self::TooManyCards
@@ -181,6 +187,7 @@ impl Fault {
             Self::Malformed(_)
             | Self::UnknownRoute
             | Self::MethodNotAllowed(_)
+            | Self::Expectation
             | Self::Unsupported
             | Self::TooLarge
             | Self::TooSlow
@@ -209,6 +216,12 @@ impl Fault {
         }
     }
 
+    /// Whether what follows on the connection may be of another protocol, or was meant for another reader (HTTP/1.1 only;
+    /// HTTP/2 has its streams).
+    const fn ends_connection(&self) -> bool {
+        matches!(self, Self::Malformed(part) if !part.eq_ignore_ascii_case("body"))
+    }
+
     /// The answer: a problem document (RFC 9457) that holds nothing of the request but its id.
     #[must_use]
     pub fn response(&self, request_id: &str) -> Response<Body> {
@@ -227,6 +240,9 @@ impl Fault {
             && let Ok(methods) = HeaderValue::from_str(&methods.join(", "))
         {
             headers.insert(ALLOW, methods);
+        }
+        if self.ends_connection() {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         if problem.status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
@@ -319,6 +335,14 @@ mod tests {
             (parts.status.as_u16(), parts.headers.get("allow").unwrap().to_str().unwrap()),
             (405, "GET, POST")
         );
+    }
+
+    #[test]
+    fn a_head_that_reads_in_two_ways_ends_the_connection_and_a_bad_body_does_not() {
+        for (part, ends) in [("target", true), ("upgrade", true), ("length", true), ("body", false)] {
+            let (parts, _) = read(Fault::Malformed(part).response("r"));
+            assert_eq!(parts.headers.get("connection").is_some(), ends, "{part}");
+        }
     }
 
     #[test]

@@ -19,7 +19,9 @@ use cordon_daemon::confine::{Confinement, Outbound};
 use cordon_daemon::drain::{DEADLINE, Drain};
 use cordon_daemon::metrics::{CONTENT_TYPE as METRICS_TYPE, Metrics as Registry};
 use cordon_daemon::process::{Hardening, NotHardened};
-use cordon_daemon::server::{ConnectionMetrics, Limits, Listener, ServeError, Server, reserve, serve};
+use cordon_daemon::server::{
+    ConnectionMetrics, Limits, Listener, Refused, ServeError, Server, reserve, serve,
+};
 use cordon_daemon::tls::{Peer, TlsError};
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
@@ -27,6 +29,7 @@ use hyper::body::Incoming;
 use rustls::ServerConfig;
 use std::fs;
 use std::io;
+use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -146,12 +149,18 @@ fn ingress_listener(
     gateway: &Arc<Gateway>,
     vault: Endpoint,
 ) -> Listener {
-    let gateway = Arc::clone(gateway);
-    Listener::tls("ingress", config.ingress.listen, tls, move |_worker| {
+    let (gateway, ledger) = (Arc::clone(gateway), gateway.ledger.clone());
+    let listener = Listener::tls("ingress", config.ingress.listen, tls, move |_worker| {
         let ingress = Arc::new(Ingress::new(Arc::clone(&gateway), Tokenizer::new(vault.clone())));
         move |request: Request<Incoming>, peer: Arc<Peer>| {
             let ingress = Arc::clone(&ingress);
             async move { ingress.handle(request, &peer).await }
+        }
+    });
+    listener.on_refused(move |address, refused| {
+        // Anybody may fail a handshake on the public side; it says nothing about a request.
+        if refused == Refused::Malformed {
+            note_refused(&ledger, Action::Forward, address, refused);
         }
     })
 }
@@ -162,7 +171,7 @@ fn egress_listener(
     gateway: &Arc<Gateway>,
     vault: Endpoint,
 ) -> Listener {
-    let (serving, refusing) = (Arc::clone(gateway), gateway.ledger.clone());
+    let (serving, ledger) = (Arc::clone(gateway), gateway.ledger.clone());
     let listener = Listener::tls("egress", config.egress.listen, tls, move |_worker| {
         let egress = Arc::new(Egress::new(Arc::clone(&serving), Revealer::new(vault.clone())));
         move |request: Request<Incoming>, peer: Arc<Peer>| {
@@ -170,10 +179,18 @@ fn egress_listener(
             async move { egress.handle(request, &peer).await }
         }
     });
-    listener.on_refused(move |address, reason| {
-        let ledger = refusing.clone();
-        drop(tokio::spawn(async move { ledger.refuses_connection(address.ip(), reason.as_str()).await }));
+    listener.on_refused(move |address, refused| {
+        let what = if refused == Refused::Malformed { Action::Send } else { Action::Authenticate };
+        note_refused(&ledger, what, address, refused);
     })
+}
+
+/// Records a connection that was closed. Nobody waits for it: there is no request to refuse.
+fn note_refused(ledger: &Ledger, what: Action, address: SocketAddr, refused: Refused) {
+    let ledger = ledger.clone();
+    drop(tokio::spawn(async move {
+        ledger.refuses_connection(what, address.ip().to_canonical(), refused.as_str()).await;
+    }));
 }
 
 fn metrics_listener(config: &Config, registry: Registry, gateway: &Arc<Gateway>, drain: &Drain) -> Listener {

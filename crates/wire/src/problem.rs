@@ -20,6 +20,8 @@ pub enum ProblemCode {
     UnknownRoute,
     /// The method is not declared for this path.
     MethodNotAllowed,
+    /// The request expects something other than `100-continue` (RFC 9110 section 10.1.1).
+    ExpectationFailed,
     /// The caller showed no certificate that names a known service.
     Unauthenticated,
     /// The policy does not allow this.
@@ -103,6 +105,7 @@ impl ProblemCode {
         self.row().2
     }
 
+    #[expect(clippy::too_many_lines, reason = "one table, a row for each code")]
     const fn row(self) -> (&'static str, u16, &'static str) {
         match self {
             Self::Malformed => ("malformed", 400, "The request is not well formed for this call."),
@@ -114,6 +117,9 @@ impl ProblemCode {
             Self::UnknownRoute => ("unknown-route", 404, "No route is declared for this request."),
             Self::MethodNotAllowed => {
                 ("method-not-allowed", 405, "The method is not declared for this path.")
+            }
+            Self::ExpectationFailed => {
+                ("expectation-failed", 417, "No expectation but `100-continue` can be met.")
             }
             Self::Unauthenticated => (
                 "unauthenticated",

@@ -65,8 +65,9 @@ fn allowed(confinement: &Confinement) -> Result<Rules, CallsError> {
     only(libc::SYS_prctl, vec![vec![equals(0, wide(libc::PR_SET_NAME))?], vec![equals(0, PR_SET_VMA)?]])?;
     // Limits are read, not set.
     only(libc::SYS_prlimit64, vec![vec![null(2)?]])?;
-    // Non-blocking mode, close-on-exec, "is this a terminal"; no device control.
-    let controls = [wide(libc::FIONBIO), wide(libc::FIOCLEX), libc::TCGETS];
+    // Non-blocking mode, close-on-exec, "is this a terminal", and how much has arrived, which the C library's resolver asks;
+    // no device control.
+    let controls = [wide(libc::FIONBIO), wide(libc::FIOCLEX), libc::TCGETS, libc::FIONREAD];
     let controls = controls.into_iter().map(|request| Ok(vec![equals(1, request)?]));
     only(libc::SYS_ioctl, controls.collect::<Result<_, CallsError>>()?)?;
     // Local sockets: the pair behind signal handling, datagrams to syslog. Internet sockets only where they are granted.

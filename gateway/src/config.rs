@@ -3,6 +3,7 @@
 //! Must never default anything that weakens security, nor hold a secret: keys are paths. Tests: here.
 
 use crate::serve::StartError;
+use crate::sign::KeyConfig;
 use cordon_card::Environment;
 use cordon_client::Endpoint;
 use cordon_daemon::config::{self, ConfigError};
@@ -10,6 +11,7 @@ use cordon_daemon::process::Exceptions;
 use cordon_daemon::tls::{self, ClientAuth, Identity, Roots, TlsError};
 use rustls::ServerConfig;
 use serde::Deserialize;
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -35,6 +37,12 @@ pub struct Config {
     pub metrics: MetricsConfig,
     /// The vault.
     pub vault: VaultConfig,
+    /// Keys that sign what is sent, by the names that routes use.
+    #[serde(default)]
+    pub signing: HashMap<String, KeyConfig>,
+    /// Certificates to show to destinations, by their names.
+    #[serde(default)]
+    pub client_certificates: HashMap<String, IdentityConfig>,
     /// Sinks, witnesses and reserved space of the audit log.
     #[serde(default)]
     pub audit: cordon_audit::Settings,
@@ -118,6 +126,11 @@ impl Config {
         let mut config: Self = config::load(path)?;
         let folder = path.parent().unwrap_or(Path::new("")).to_owned();
         for relative in config.paths() {
+            *relative = folder.join(&relative);
+        }
+        let shown =
+            config.client_certificates.values_mut().flat_map(|shown| [&mut shown.cert, &mut shown.key]);
+        for relative in shown.chain(config.signing.values_mut().map(|signing| &mut signing.file)) {
             *relative = folder.join(&relative);
         }
         config.audit_faults = config.audit.resolve(&folder);

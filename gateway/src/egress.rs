@@ -92,7 +92,8 @@ impl Egress {
         let (rewritten, echoes) = permitted.rewrite(cards)?;
         let scanned = flow::scan(rewritten)?;
         let receipt = self.gateway.ledger.sends(exchange, way, scanned.permit(), &tokens).await?;
-        let outbound = scanned.release(receipt, HeaderMap::new());
+        let mut outbound = scanned.release(receipt, HeaderMap::new());
+        way.signer.sign(&mut outbound, way.target.authority(), self.gateway.seconds())?;
         let (limit, answered) = (answer_limit(route.max_body), AtomicBool::new(false));
         let answer = self.upstreams.send_noting(&way.target, outbound, limit, route.timeout, &answered).await;
         if answered.load(Ordering::Acquire) && !held.is_empty() {

@@ -19,7 +19,7 @@ use cordon_card::Environment;
 use cordon_daemon::body::{BodyError, WipedBytes, read_body};
 use cordon_policy::{Action, Ask, Bundle, Content, EgressOp, Forward, IngressOp, OnLeak, Permit, Send};
 use cordon_wire::{Revealed, Tokenized};
-use http::{HeaderMap, Method, request};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, request};
 use hyper::body::{Body, Incoming};
 use leak::echo::Echoes;
 use std::fmt;
@@ -278,6 +278,31 @@ impl<A: Action> Scanned<A> {
 }
 
 impl Outbound {
+    /// The method.
+    pub fn method(&self) -> &str {
+        self.head.method.as_str()
+    }
+
+    /// Path and query as they are sent; the query without `?`.
+    pub fn path_and_query(&self) -> (&str, &str) {
+        self.head.path_and_query.split_once('?').unwrap_or((&self.head.path_and_query, ""))
+    }
+
+    /// The value of a header, empty if there is none.
+    pub fn header(&self, name: &str) -> &[u8] {
+        self.head.headers.get(name).map_or(&[], |value| value.as_bytes())
+    }
+
+    /// The body, cards and all.
+    pub fn body(&self) -> &[u8] {
+        &self.body
+    }
+
+    /// Sets a header of our own.
+    pub fn set(&mut self, name: HeaderName, value: HeaderValue) {
+        self.head.headers.insert(name, value);
+    }
+
     /// For the tests of `upstream`, which have no policy to ask.
     #[cfg(test)]
     pub(crate) const fn of(head: Head, body: Bytes) -> Self {

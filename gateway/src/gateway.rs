@@ -53,6 +53,12 @@ impl Gateway {
         self.clock.monotonic()
     }
 
+    /// Wall time, in seconds since 1970, for who is told when something was sent.
+    #[must_use]
+    pub fn seconds(&self) -> i64 {
+        self.clock.now().as_second()
+    }
+
     /// Ends a request: counts it, and turns a fault into its recorded refusal.
     pub async fn conclude(
         &self,

@@ -23,5 +23,6 @@ pub mod plan;
 pub mod problem;
 pub mod route;
 pub mod serve;
+pub mod sign;
 pub mod trace;
 pub mod upstream;

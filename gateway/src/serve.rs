@@ -9,7 +9,7 @@ use crate::gateway::Gateway;
 use crate::ingress::Ingress;
 use crate::ledger::Ledger;
 use crate::metrics::Metrics;
-use crate::plan::{Plan, PlanError};
+use crate::plan::{Plan, PlanError, Secrets};
 use cordon_audit::{Action, AuditError, Event, Log, Name, Outcome};
 use cordon_card::Environment;
 use cordon_client::{ClientError, Endpoint, Revealer, Tokenizer};
@@ -52,7 +52,9 @@ impl Prepared {
     /// All faults that were found.
     pub fn new(config: Config) -> Result<Self, Vec<StartError>> {
         let service = config.ingress.service.as_deref();
-        let plan = Plan::load(&config.policies, config.environment, service).map_err(StartError::from);
+        let secrets = Secrets { signing: &config.signing, certificates: &config.client_certificates };
+        let plan =
+            Plan::load(&config.policies, config.environment, service, secrets).map_err(StartError::from);
         let ingress = config.ingress.tls().map_err(StartError::from);
         let egress = config.egress.tls().map_err(StartError::from);
         let tokenizer = config.vault.endpoint(&config.vault.ingress_identity);

@@ -76,6 +76,12 @@ impl Target {
         Self { destination: Some(destination), ..self }
     }
 
+    /// Its host, with its port unless that is the usual one: what the `Host` of a request to it says.
+    #[must_use]
+    pub fn authority(&self) -> &str {
+        &self.authority
+    }
+
     fn uri(&self, path_and_query: &str) -> Result<Uri, Fault> {
         Uri::builder()
             .scheme(if self.tls.is_some() { "https" } else { "http" })

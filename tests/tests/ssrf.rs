@@ -64,24 +64,8 @@ const ENCODINGS: [&str; 46] = [
     "http://127.0.0.1",
 ];
 
-async fn token_of(stack: &Stack) -> Result<String> {
-    let body = serde_json::json!({"card": {"number": cards::VISA, "expiry": "12/30", "cvc": "123"}});
-    stack.browser("/signup", "application/json", body.to_string()).await?;
-    let got = stack.signup.requests().pop().context("a signup")?;
-    let value: serde_json::Value = serde_json::from_slice(&got.body)?;
-    Ok(value.pointer("/card/number").and_then(|token| token.as_str()).context("a token")?.to_owned())
-}
-
 fn charge(token: &str) -> serde_json::Value {
     serde_json::json!({"card": {"number": token}})
-}
-
-/// Replaces text in the bundle's `segments.toml`.
-fn rewrite(stack: &Stack, from: &str, to: &str) -> Result<()> {
-    let path = stack.dir().join("policies/segments.toml");
-    let text = std::fs::read_to_string(&path)?;
-    ensure!(text.contains(from), "the bundle has {from}");
-    Ok(std::fs::write(&path, text.replacen(from, to, 1))?)
 }
 
 fn check(stack: &Stack) -> Result<(Option<i32>, String)> {
@@ -97,7 +81,7 @@ async fn a_destination_s_host_is_a_plain_name_or_address() -> Result<()> {
     assert_eq!(check(&stack)?.0, Some(0));
     let mut before = "processor.cordon.test".to_owned();
     for encoding in ENCODINGS {
-        rewrite(&stack, &format!("host = {before:?}\n"), &format!("host = {encoding:?}\n"))?;
+        stack.rewrite(SEGMENTS, &format!("host = {before:?}\n"), &format!("host = {encoding:?}\n"))?;
         encoding.clone_into(&mut before);
         let (code, log) = check(&stack)?;
         assert_eq!(code, Some(78), "{encoding}: {log}");
@@ -109,7 +93,7 @@ async fn a_destination_s_host_is_a_plain_name_or_address() -> Result<()> {
 #[tokio::test]
 async fn the_egress_takes_no_url_and_no_second_host() -> Result<()> {
     let stack = Stack::start(Options::default()).await?;
-    let body = charge(&token_of(&stack).await?).to_string();
+    let body = charge(&stack.token_of(cards::VISA).await?).to_string();
     let tls = https::tls(&stack.authority.root(), Some(&stack.identity("signup")))?;
     let address = stack.gateway_address("egress")?;
     let exchange = async |line: &str, host: &str| {
@@ -159,7 +143,7 @@ async fn no_redirect_is_followed_and_none_carries_the_card_back() -> Result<()> 
         response
     });
     let stack = Stack::start(Options { processor, ..Options::default() }).await?;
-    let token = token_of(&stack).await?;
+    let token = stack.token_of(cards::VISA).await?;
     for status in [300, 301, 302, 303, 305, 307, 308] {
         for (location, leaks) in [
             (plain.clone(), false),
@@ -207,19 +191,19 @@ fn restarted(stack: &mut Stack) -> Result<()> {
 #[tokio::test]
 async fn tls_asks_for_the_declared_name_and_takes_no_other() -> Result<()> {
     let mut stack = Stack::start(Options::default()).await?;
-    let token = token_of(&stack).await?;
+    let token = stack.token_of(cards::VISA).await?;
     let before = stack.processor.address.to_string();
     // Signed by the pinned root, for another name of the same owner.
     let other = stack.authority.server("other.cordon.test")?;
     let hostile = cordon_tests::stub::Stub::start(Some(&other), Options::default().processor).await?;
-    rewrite(&stack, &before, &hostile.address.to_string())?;
+    stack.rewrite(SEGMENTS, &before, &hostile.address.to_string())?;
     restarted(&mut stack)?;
     let answer = stack.charge("signup", "/v1/charges", &charge(&token)).await?;
     assert_eq!((answer.status.as_u16(), answer.problem()?.as_str()), (502, "upstream-unavailable"));
     assert!(hostile.bytes().is_empty(), "not a byte of HTTP");
     assert!(stack.audit("gateway").contains("upstream-unavailable.certificate-not-trusted"));
     let listener = TcpListener::bind("127.0.0.1:0").await?;
-    rewrite(&stack, &hostile.address.to_string(), &listener.local_addr()?.to_string())?;
+    stack.rewrite(SEGMENTS, &hostile.address.to_string(), &listener.local_addr()?.to_string())?;
     restarted(&mut stack)?;
     let body = charge(&token);
     let (name, _) = tokio::join!(asked_name(&listener), stack.charge("signup", "/v1/charges", &body));
@@ -308,6 +292,7 @@ fn answer(query: &[u8], told: &Mutex<Told>) -> Option<Vec<u8>> {
     Some(message)
 }
 
+const SEGMENTS: &str = "policies/segments.toml";
 const A: u16 = 1;
 const AAAA: u16 = 28;
 const NO_SUCH_NAME: u8 = 3;
@@ -341,11 +326,11 @@ async fn an_address_is_checked_once_it_is_resolved_and_it_is_the_one_connected_t
         response
     });
     let mut stack = Stack::start(Options { processor, ..Options::default() }).await?;
-    let token = token_of(&stack).await?;
+    let token = stack.token_of(cards::VISA).await?;
     let port = stack.processor.address.port();
     let connect = format!("connect = \"{}\"\n", stack.processor.address);
-    rewrite(
-        &stack,
+    stack.rewrite(
+        SEGMENTS,
         &format!(
             "port = 443\nroots = \"{}\"\naddresses = [\"127.0.0.1/32\"]\n{connect}",
             stack.authority.root().display()

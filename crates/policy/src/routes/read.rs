@@ -12,6 +12,7 @@ use cordon_card::CollectionName;
 use toml::Spanned;
 use toml::de::DeTable;
 
+use super::signature;
 use super::values::{self, DEFAULT_BODY, DEFAULT_TIMEOUT};
 use super::{
     Content, Declared, EgressOp, EgressRoute, ExpiryFormat, Field, IngressOp, IngressRoute, OnLeak,
@@ -122,6 +123,7 @@ impl<'d> Reading<'d> {
         }
         let purpose = row.parsed("purpose", values::purpose);
         let (fields, _all_read) = read_fields(&mut row, &common.content, egress_op);
+        let signatures = signature::read(&mut row);
         for service in &services {
             self.check_collection(&mut row, Some(service), common.collection.as_ref());
         }
@@ -142,6 +144,7 @@ impl<'d> Reading<'d> {
             on_leak: common.on_leak?,
             timeout: common.timeout?,
             fields,
+            signatures,
         })
     }
 

@@ -19,6 +19,7 @@ use cordon_card::Environment;
 use cordon_daemon::body::{BodyError, WipedBytes, read_body};
 use cordon_policy::{Action, Ask, Bundle, Content, EgressOp, Forward, IngressOp, OnLeak, Permit, Send};
 use cordon_wire::{Revealed, Tokenized};
+use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, request};
 use hyper::body::{Body, Incoming};
 use leak::echo::Echoes;
@@ -132,6 +133,15 @@ pub async fn receive(
     let path_and_query = parts.uri.path_and_query().map_or("/", |both| both.as_str()).to_owned();
     let head = Head { method: parts.method.clone(), path_and_query, headers };
     Ok(Inbound { head, path_length: parts.uri.path().len(), content, bytes })
+}
+
+impl Inbound {
+    /// What makes it this request and no other: method, target, content type, body.
+    pub fn parts(&self) -> [&[u8]; 4] {
+        let Self { head, bytes, .. } = self;
+        let content = head.headers.get(CONTENT_TYPE).map_or(&[][..], |value| value.as_bytes());
+        [head.method.as_str().as_bytes(), head.path_and_query.as_bytes(), content, bytes]
+    }
 }
 
 /// The way in: finds and checks the fields that carry cards.

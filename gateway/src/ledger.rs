@@ -125,6 +125,14 @@ impl Ledger {
         self.append(event.statements(names(permit.statements()))).await
     }
 
+    /// A request was carried out before, under the same idempotency key, and its answer is about to be given again.
+    ///
+    /// # Errors
+    /// [`Fault::Audit`]: it must not be.
+    pub async fn replays(&self, exchange: &Exchange, plan: &EgressPlan) -> Result<Receipt, Fault> {
+        self.append(Way::Out(plan).on(exchange.event(Action::Send, Outcome::Allowed)).reason(REPLAYED)).await
+    }
+
     /// A request is about to be refused, or its answer is. What anybody can provoke as often as they like is counted in
     /// one line when it comes in numbers.
     ///
@@ -188,6 +196,9 @@ impl Ledger {
         self.0.append(event).await.map_err(unrecorded)
     }
 }
+
+/// Why a line of action `send` stands for nothing sent.
+const REPLAYED: &str = "replayed";
 
 fn unrecorded(error: AuditError) -> Fault {
     tracing::error!(%error, "the audit log refused a line");

@@ -14,6 +14,7 @@ pub mod egress;
 pub mod flow;
 pub mod gateway;
 pub mod head;
+pub mod idempotency;
 pub mod ingress;
 pub mod leak;
 pub mod ledger;

@@ -65,6 +65,18 @@ pub enum Fault {
     /// The policy refused, with this code. Client.
     #[error("the policy refused: {0}")]
     Denied(&'static str),
+    /// A request with this idempotency key is being carried out. Client.
+    #[error("a request with this idempotency key is being carried out")]
+    InFlight,
+    /// The idempotency key was used for another request. Client.
+    #[error("the idempotency key was used for another request")]
+    KeyReused,
+    /// A request with this idempotency key was sent, and nobody knows what came of it. Client.
+    #[error("nobody knows what came of the request with this idempotency key")]
+    OutcomeUnknown,
+    /// The service's room for outcomes is used up. Client.
+    #[error("the room for outcomes is used up")]
+    Busy,
     /// The vault cannot serve, for this reason. Operator.
     #[error("the vault cannot serve: {0}")]
     Vault(&'static str),
@@ -108,6 +120,10 @@ impl Fault {
             Self::Unauthenticated => ProblemCode::Unauthenticated,
             Self::NotYours | Self::Denied(_) => ProblemCode::Denied,
             Self::DestinationNotAllowed => ProblemCode::DestinationNotAllowed,
+            Self::InFlight => ProblemCode::RequestInFlight,
+            Self::KeyReused => ProblemCode::IdempotencyMismatch,
+            Self::OutcomeUnknown => ProblemCode::OutcomeUnknown,
+            Self::Busy => ProblemCode::Busy,
             Self::Vault(_) => ProblemCode::VaultUnavailable,
             Self::Limited => ProblemCode::LimitReached,
             Self::Unreachable(_) => ProblemCode::UpstreamUnavailable,
@@ -136,6 +152,10 @@ impl Fault {
             | Self::NotYours
             | Self::DestinationNotAllowed
             | Self::Denied(_)
+            | Self::InFlight
+            | Self::KeyReused
+            | Self::OutcomeUnknown
+            | Self::Busy
             | Self::Limited
             | Self::Vault(_)
             | Self::Unreachable(_)
@@ -173,6 +193,10 @@ impl Fault {
             | Self::Field { .. }
             | Self::Unauthenticated
             | Self::DestinationNotAllowed
+            | Self::InFlight
+            | Self::KeyReused
+            | Self::OutcomeUnknown
+            | Self::Busy
             | Self::Limited
             | Self::UpstreamTimeout
             | Self::Audit => self.code().as_str(),
@@ -199,6 +223,10 @@ impl Fault {
             | Self::NotYours
             | Self::DestinationNotAllowed
             | Self::Denied(_)
+            | Self::InFlight
+            | Self::KeyReused
+            | Self::OutcomeUnknown
+            | Self::Busy
             | Self::Limited
             | Self::Vault(_)
             | Self::Audit
@@ -244,7 +272,7 @@ impl Fault {
         if self.ends_connection() {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        if problem.status == StatusCode::SERVICE_UNAVAILABLE {
+        if problem.status == StatusCode::SERVICE_UNAVAILABLE || matches!(self, Self::InFlight | Self::Busy) {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
         response

@@ -6,6 +6,7 @@
 use crate::config::Config;
 use crate::egress::Egress;
 use crate::gateway::Gateway;
+use crate::idempotency::Outcomes;
 use crate::ingress::Ingress;
 use crate::ledger::Ledger;
 use crate::metrics::Metrics;
@@ -43,6 +44,7 @@ pub struct Prepared {
     egress: Arc<ServerConfig>,
     tokenizer: Endpoint,
     revealer: Endpoint,
+    outcomes: Arc<Outcomes>,
 }
 
 impl Prepared {
@@ -60,14 +62,19 @@ impl Prepared {
         let tokenizer = config.vault.endpoint(&config.vault.ingress_identity);
         let revealer = config.vault.endpoint(&config.vault.egress_identity);
         let metrics = config.metrics.check();
+        let outcomes = config.idempotency.outcomes();
         let audit = config.audit_faults.iter().cloned().map(StartError::AuditSettings).collect::<Vec<_>>();
-        match (plan, ingress, egress, tokenizer, revealer, metrics) {
-            (Ok(plan), Ok(ingress), Ok(egress), Ok(tokenizer), Ok(revealer), Ok(())) if audit.is_empty() => {
-                Ok(Self { config, plan, ingress, egress, tokenizer, revealer })
+        match (plan, ingress, egress, tokenizer, revealer, metrics, outcomes) {
+            (Ok(plan), Ok(ingress), Ok(egress), Ok(tokenizer), Ok(revealer), Ok(()), Ok(outcomes))
+                if audit.is_empty() =>
+            {
+                Ok(Self { config, plan, ingress, egress, tokenizer, revealer, outcomes })
             }
-            (plan, ingress, egress, tokenizer, revealer, metrics) => {
-                let sides = [ingress.err(), egress.err(), tokenizer.err(), revealer.err(), metrics.err()];
-                Err(plan.err().into_iter().chain(sides.into_iter().flatten()).chain(audit).collect())
+            (plan, ingress, egress, tokenizer, revealer, metrics, outcomes) => {
+                let vault = [tokenizer.err(), revealer.err()];
+                let sides =
+                    [ingress.err(), egress.err(), metrics.err(), outcomes.err()].into_iter().chain(vault);
+                Err(plan.err().into_iter().chain(sides.flatten()).chain(audit).collect())
             }
         }
     }
@@ -106,7 +113,8 @@ impl Prepared {
         hardening.register(&mut registry);
         let drain = Drain::on_signals(DEADLINE).map_err(StartError::Signals)?;
         let ledger = Ledger::new(log.clone());
-        let gateway = Arc::new(Gateway::new(self.plan, ledger, metrics, self.config.environment));
+        let gateway =
+            Arc::new(Gateway::new(self.plan, ledger, metrics, self.config.environment, self.outcomes));
         let listeners = vec![
             ingress_listener(&self.config, self.ingress, &gateway, self.tokenizer).on(ingress),
             egress_listener(&self.config, self.egress, &gateway, self.revealer).on(egress),
@@ -178,7 +186,7 @@ fn egress_listener(
         let egress = Arc::new(Egress::new(Arc::clone(&serving), Revealer::new(vault.clone())));
         move |request: Request<Incoming>, peer: Arc<Peer>| {
             let egress = Arc::clone(&egress);
-            async move { egress.handle(request, &peer).await }
+            async move { egress.handle(request, peer).await }
         }
     });
     listener.on_refused(move |address, refused| {
@@ -258,6 +266,12 @@ pub enum StartError {
     /// Metrics would leave the machine in plain text.
     #[error("[metrics] listen must be a loopback address: metrics are plain text")]
     MetricsBeyondLoopback,
+    /// `[idempotency]`.
+    #[error("[idempotency] ttl_s must be 900 to 604800 (a week), memory_mib 1 to 1024")]
+    Idempotency,
+    /// The system gives no random numbers.
+    #[error("the system gives no random numbers")]
+    NoRandomness,
     /// Signals cannot be received.
     #[error("signals cannot be received")]
     Signals(#[source] io::Error),

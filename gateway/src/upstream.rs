@@ -115,6 +115,12 @@ pub fn answer_limit(max_body: u64) -> usize {
     usize::try_from(max_body).unwrap_or(usize::MAX).max(LEAST_ANSWER)
 }
 
+/// Whether it is certain that the target got nothing of a request that ended so.
+#[must_use]
+pub fn was_not_sent(fault: &Fault) -> bool {
+    matches!(fault, Fault::Unreachable(reason) if ConnectError::ALL.iter().any(|known| known.as_str() == *reason))
+}
+
 /// The connections of one worker, kept open per target.
 #[derive(Debug, Default)]
 pub struct Upstreams(Mutex<HashMap<u64, Client<Connector, Full<Bytes>>>>);

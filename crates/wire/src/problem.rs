@@ -80,6 +80,12 @@ pub enum ProblemCode {
     KeyUnavailable,
     /// Too many requests; try again later.
     Busy,
+    /// The same request, under this idempotency key, is being carried out.
+    RequestInFlight,
+    /// The idempotency key was used for another request.
+    IdempotencyMismatch,
+    /// The request was sent under this idempotency key, and nobody knows what came of it.
+    OutcomeUnknown,
     /// The caller, or everybody for this range of card numbers, used up what a limit allows.
     LimitReached,
     /// A defect of ours: the request id finds it in the log.
@@ -186,6 +192,19 @@ impl ProblemCode {
                 "A key is suspended, compromised or past its cryptoperiod; see `cordon keys list`.",
             ),
             Self::Busy => ("busy", 429, "Too many requests; try again later."),
+            Self::RequestInFlight => (
+                "request-in-flight",
+                409,
+                "A request with this idempotency key is being carried out; try again.",
+            ),
+            Self::IdempotencyMismatch => {
+                ("idempotency-mismatch", 422, "This idempotency key was used for another request.")
+            }
+            Self::OutcomeUnknown => (
+                "outcome-unknown",
+                409,
+                "It was sent, and no answer came: ask the destination what became of it.",
+            ),
             Self::LimitReached => ("limit-reached", 429, "A limit is reached; try again when it is over."),
             Self::Internal => ("internal", 500, "An internal error; the request id finds it in the log."),
         }

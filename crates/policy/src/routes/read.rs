@@ -124,6 +124,7 @@ impl<'d> Reading<'d> {
         let purpose = row.parsed("purpose", values::purpose);
         let (fields, _all_read) = read_fields(&mut row, &common.content, egress_op);
         let signatures = signature::read(&mut row);
+        let idempotent_destination = row.flag("idempotent_destination");
         for service in &services {
             self.check_collection(&mut row, Some(service), common.collection.as_ref());
         }
@@ -145,6 +146,7 @@ impl<'d> Reading<'d> {
             timeout: common.timeout?,
             fields,
             signatures,
+            idempotent_destination,
         })
     }
 

@@ -12,6 +12,7 @@ use crate::idempotency::{self, Claim, Claimed, Hold, REPLAYED};
 use crate::ledger::{Exchange, Way};
 use crate::metrics::Plane;
 use crate::plan::{EgressPlan, Plan};
+use crate::preview;
 use crate::problem::Fault;
 use crate::route::{self, CleanPath, Match};
 use crate::upstream::{Upstreams, answer_limit, was_not_sent};
@@ -89,6 +90,7 @@ impl Egress {
             return Err(Fault::DestinationNotAllowed);
         }
         let intake = Intake { content: &route.content, max_body: route.max_body };
+        let dry_run = preview::wanted(&parts.headers, way, service)?;
         let key = idempotency::key_of(&parts.headers)?;
         let inbound = flow::receive(parts, head::of_egress(&parts.headers), incoming, intake).await?;
         let request = self.gateway.outcomes.fingerprint(&inbound.parts());
@@ -100,6 +102,12 @@ impl Egress {
             ..Ask::new(&service.name, true, exchange.source)
         };
         let permitted = parsed.permit::<Send>(&plan.bundle, &ask)?;
+        if dry_run {
+            let tokens = permitted.fields().tokens().to_vec();
+            let preview = permitted.preview()?;
+            let _recorded = self.gateway.ledger.previews(exchange, way, &tokens).await?;
+            return Ok(preview::respond(&preview, way, &exchange.id));
+        }
         let (screened, replayed) = match key {
             None => (self.carry_out(exchange, (way, service), permitted, None).await?, false),
             Some(key) => {

@@ -238,6 +238,47 @@ impl Permitted<Tokens, Send> {
     }
 }
 
+impl Permitted<Tokens, Send> {
+    /// Puts words in the place of tokens, and ends there: what comes of it cannot be sent.
+    ///
+    /// # Errors
+    /// As [`Permitted::rewrite`] and [`scan`].
+    pub fn preview(self) -> Result<Preview, Fault> {
+        let words = self.parsed.fields.words();
+        let Scanned { head, body, .. } = scan(edited(self, &words)?)?;
+        Ok(Preview { head, body: body.into_inner() })
+    }
+}
+
+/// A request with words in the place of cards: to be looked at.
+#[derive(Debug)]
+pub struct Preview {
+    head: Head,
+    body: WipedBytes,
+}
+
+impl Preview {
+    /// The method.
+    pub fn method(&self) -> &str {
+        self.head.method.as_str()
+    }
+
+    /// Path and query.
+    pub fn target(&self) -> &str {
+        &self.head.path_and_query
+    }
+
+    /// The caller's headers that would go on.
+    pub const fn headers(&self) -> &HeaderMap {
+        &self.head.headers
+    }
+
+    /// The body.
+    pub fn body(&self) -> &[u8] {
+        &self.body
+    }
+}
+
 fn edited<F, A: Action>(permitted: Permitted<F, A>, edits: &[edit::Edit]) -> Result<Rewritten<A>, Fault> {
     let Permitted { parsed: Parsed { inbound, leaks, .. }, permit } = permitted;
     let Inbound { head, content, bytes, .. } = inbound;

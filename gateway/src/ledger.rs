@@ -125,6 +125,20 @@ impl Ledger {
         self.append(event.statements(names(permit.statements()))).await
     }
 
+    /// A request is about to be shown to its caller in place of being sent.
+    ///
+    /// # Errors
+    /// [`Fault::Audit`]: it must not be.
+    pub async fn previews(
+        &self,
+        exchange: &Exchange,
+        plan: &EgressPlan,
+        tokens: &[Token],
+    ) -> Result<Receipt, Fault> {
+        let event = Way::Out(plan).on(exchange.event(Action::Send, Outcome::Allowed)).reason(DRY_RUN);
+        self.append(event.tokens(tokens.iter().cloned())).await
+    }
+
     /// A request was carried out before, under the same idempotency key, and its answer is about to be given again.
     ///
     /// # Errors
@@ -198,6 +212,8 @@ impl Ledger {
 }
 
 /// Why a line of action `send` stands for nothing sent.
+const DRY_RUN: &str = "dry-run";
+/// The same.
 const REPLAYED: &str = "replayed";
 
 fn unrecorded(error: AuditError) -> Fault {

@@ -21,6 +21,7 @@ pub mod ledger;
 pub mod media;
 pub mod metrics;
 pub mod plan;
+pub mod preview;
 pub mod problem;
 pub mod route;
 pub mod serve;

@@ -117,6 +117,17 @@ impl Signer {
         signatures.iter().map(one).collect::<Result<_, _>>().map(Self)
     }
 
+    /// The headers that it sets.
+    pub fn headers(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().flat_map(|one| {
+            let timed = match &one.spec.scheme {
+                SignatureScheme::Hmac { timestamp_header, .. } => timestamp_header.as_deref(),
+                SignatureScheme::Jws { .. } => None,
+            };
+            std::iter::once(one.header.as_str()).chain(timed)
+        })
+    }
+
     /// Adds the signatures to a request that is about to be sent to `host`. `now` is in seconds since 1970.
     ///
     /// # Errors

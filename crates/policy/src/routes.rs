@@ -77,6 +77,8 @@ pub struct EgressRoute {
     pub fields: Vec<Field<EgressOp>>,
     /// Signatures that are added to what is sent.
     pub signatures: Vec<Signature>,
+    /// Services that may ask what they would send, in place of sending it.
+    pub dry_run: Vec<String>,
     /// The destination tells a repeated `Idempotency-Key` itself, so that it may be asked again when no answer came.
     pub idempotent_destination: bool,
 }

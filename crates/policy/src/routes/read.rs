@@ -130,6 +130,7 @@ impl<'d> Reading<'d> {
         }
         self.check_destination(&mut row, &services, destination.as_ref());
         let services: Vec<String> = services.into_iter().map(Spanned::into_inner).collect();
+        let dry_run = dry_run(&mut row, &services);
         self.claim("egress", &services, &common, &mut row);
         row.finish();
         Some(EgressRoute {
@@ -146,6 +147,7 @@ impl<'d> Reading<'d> {
             timeout: common.timeout?,
             fields,
             signatures,
+            dry_run,
             idempotent_destination,
         })
     }
@@ -251,6 +253,17 @@ impl<'d> Reading<'d> {
             }
         }
     }
+}
+
+/// Services of the route that may ask for dry runs.
+fn dry_run(row: &mut Row<'_, '_, '_>, services: &[String]) -> Vec<String> {
+    let named = row.list("dry_run", name_text);
+    for name in named.iter().filter(|name| !services.contains(name.get_ref())) {
+        let help = "add it to `services`, or take it out of `dry_run`";
+        let message = format!("\"{}\" may not use this route", name.get_ref());
+        row.fault(&name.span(), message, Some(help.to_owned()));
+    }
+    named.into_iter().map(Spanned::into_inner).collect()
 }
 
 /// The fields of a route, and whether every one could be read.

@@ -111,6 +111,33 @@ async fn what_two_readers_could_frame_in_two_ways_is_refused_and_nothing_is_forw
 }
 
 #[tokio::test]
+async fn the_services_side_is_as_strict() -> Result<()> {
+    let stack = Stack::start(Options::default()).await?;
+    let body = serde_json::json!({"card": {"number": stack.token_of(cards::VISA).await?}}).to_string();
+    let tls = https::tls(&stack.authority.root(), Some(&stack.identity("signup")))?;
+    let length = format!("Content-Length: {}\r\n", body.len());
+    let chunks = chunked(&body);
+    for (name, lines, sent, status) in [
+        ("both", format!("{length}{CHUNKED}"), &chunks, 400),
+        ("two lengths", format!("{length}{length}"), &body, 400),
+        ("two codings", format!("{CHUNKED}{CHUNKED}"), &chunks, 400),
+        ("a bare LF", length.replace('\r', ""), &body, 400),
+        ("the control", length.clone(), &body, 200),
+    ] {
+        let mut raw = Raw::connect(stack.gateway_address("egress")?, &tls, b"http/1.1").await?;
+        let head = format!(
+            "POST /v1/charges HTTP/1.1\r\nHost: gateway.cordon.test\r\nConnection: close\r\n\
+             Content-Type: application/json\r\n{lines}\r\n"
+        );
+        raw.write((head + sent).as_bytes()).await?;
+        let (codes, text) = statuses(&raw.rest().await?);
+        assert_eq!(codes, [status], "{name}: {text}");
+        assert_eq!(stack.processor.requests().len(), usize::from(status == 200), "{name}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn chunks_that_are_more_than_size_and_bytes_are_refused() -> Result<()> {
     let stack = Stack::start(Options::default()).await?;
     let size = BODY.len();

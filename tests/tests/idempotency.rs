@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use bytes::Bytes;
 use cordon_tests::https::{self, Answer};
-use cordon_tests::raw::Raw;
+use cordon_tests::raw::{END_HEADERS, END_STREAM, Frame, RST_STREAM, Raw, http2_preface};
 use cordon_tests::stack::{Options, Stack};
 use cordon_tests::stub::{Received, Respond, Stub, json};
 use cordon_tests::{cards, search};
@@ -122,11 +122,37 @@ async fn of_retries_at_once_one_is_sent_and_the_others_are_told_to_wait() -> Res
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_caller_that_hangs_up_finds_the_answer_when_it_comes_again() -> Result<()> {
+    for over_http2 in [false, true] {
+        hangs_up_and_comes_again(over_http2).await?;
+    }
+    Ok(())
+}
+
+/// Hangs up while the processor has the request and has not answered.
+async fn hangs_up_and_comes_again(over_http2: bool) -> Result<()> {
     let (stack, token) = stack_with(counting(Duration::from_millis(300))).await?;
     let tls = https::tls(&stack.authority.root(), Some(&stack.identity("signup")))?;
     let body = body(&token, 5);
-    {
-        let mut raw = Raw::connect(stack.gateway_address("egress")?, &tls, b"http/1.1").await?;
+    let egress = stack.gateway_address("egress")?;
+    if over_http2 {
+        let mut raw = Raw::connect(egress, &tls, b"h2").await?;
+        let fields: [(&[u8], &[u8]); 6] = [
+            (b":method", b"POST"),
+            (b":scheme", b"https"),
+            (b":authority", b"gateway.cordon.test"),
+            (b":path", b"/v1/charges"),
+            (b"content-type", b"application/json"),
+            (b"idempotency-key", b"order-1"),
+        ];
+        raw.write(&http2_preface()).await?;
+        raw.write(&Frame::headers(1, END_HEADERS, &fields).bytes()).await?;
+        raw.write(&Frame::data(1, END_STREAM, body.as_bytes()).bytes()).await?;
+        stack.until("the processor has the charge", || stack.processor.requests().len() == 1).await?;
+        // The stream alone, as a client does whose patience is over; then all of it.
+        let cancel = Frame { kind: RST_STREAM, flags: 0, stream: 1, payload: vec![0, 0, 0, 8] };
+        raw.write(&cancel.bytes()).await?;
+    } else {
+        let mut raw = Raw::connect(egress, &tls, b"http/1.1").await?;
         let head = format!(
             "POST /v1/charges HTTP/1.1\r\nHost: gateway.cordon.test\r\nContent-Type: application/json\r\n\
              Idempotency-Key: order-1\r\nContent-Length: {}\r\n\r\n{body}",
@@ -134,8 +160,6 @@ async fn a_caller_that_hangs_up_finds_the_answer_when_it_comes_again() -> Result
         );
         raw.write(head.as_bytes()).await?;
         stack.until("the processor has the charge", || stack.processor.requests().len() == 1).await?;
-        // Gone before the processor answers.
-        drop(raw);
     }
     let deadline = std::time::Instant::now() + cordon_tests::patience();
     let answer = loop {
@@ -148,7 +172,11 @@ async fn a_caller_that_hangs_up_finds_the_answer_when_it_comes_again() -> Result
         tokio::time::sleep(Duration::from_millis(20)).await;
     };
     assert_eq!(
-        (answer.status.as_u16(), answer.json()?["charge"].as_u64(), replayed(&answer)),
+        (
+            answer.status.as_u16(),
+            answer.json()?.get("charge").and_then(|charge| charge.as_u64()),
+            replayed(&answer)
+        ),
         (200, Some(1), true)
     );
     assert_eq!(stack.processor.requests().len(), 1, "charged once");

@@ -1,7 +1,17 @@
 //! Tests of the check in front of HTTP/1.1.
 
+use std::convert::Infallible;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
 use proptest::prelude::*;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
 
@@ -142,7 +152,62 @@ fn a_reader_gets_what_is_good_then_what_no_parser_takes_then_the_end() {
     }
 }
 
+/// How many requests end in these bytes before the first fault, as the check sees it.
+fn ends(bytes: &[u8]) -> usize {
+    let mut framing = Framing::new(Limits::default().headers);
+    let mut ends = 0;
+    for byte in bytes {
+        if framing.pass(&[*byte]).is_err() {
+            break;
+        }
+        let between = matches!(&framing.place, Place::Head(lines) if lines.total == 0);
+        ends += usize::from(between && framing.head.is_empty());
+    }
+    ends
+}
+
+/// How many requests hyper reads whole behind the check.
+fn served(bytes: &[u8]) -> usize {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let count = AtomicUsize::new(0);
+    runtime.block_on(async {
+        let (mut near, far) = tokio::io::duplex(1024 * 1024);
+        near.write_all(bytes).await.unwrap();
+        near.shutdown().await.unwrap();
+        let service = service_fn(async |request: Request<Incoming>| {
+            let whole = request.into_body().collect().await.is_ok();
+            count.fetch_add(usize::from(whole), Ordering::Relaxed);
+            Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new()))
+        });
+        let strict = Strict::new(far, &Limits::default(), || {});
+        let connection =
+            http1::Builder::new().half_close(true).serve_connection(TokioIo::new(strict), service);
+        // How it ends is for others to test.
+        let _ended = connection.await.is_err();
+    });
+    count.into_inner()
+}
+
+#[test]
+fn hyper_sees_as_many_requests_as_the_check() {
+    let all =
+        [request("", ""), request("Content-Length: 3\r\n", "abc"), request(CHUNKED, "3\r\nabc\r\n0\r\n\r\n")];
+    assert_eq!((ends(all.concat().as_bytes()), served(all.concat().as_bytes())), (3, 3));
+}
+
 proptest! {
+    /// The check and hyper agree about where each request ends: else a request could hide in another one's body.
+    #[test]
+    fn hyper_reads_no_other_requests_than_the_check(
+        requests in prop::collection::vec(
+            (prop::collection::vec(prop::sample::select(HEADERS.to_vec()), 0..4), prop::sample::select(BODIES.to_vec())),
+            0..5,
+        ),
+    ) {
+        let text: String = requests.iter().map(|(headers, body)| request(&headers.concat(), body)).collect();
+        prop_assert_eq!(ends(text.as_bytes()), served(text.as_bytes()), "{:?}", text);
+    }
+
     /// However the bytes arrive, the same ones pass, save that more of a bad head may have gone before its fault.
     #[test]
     fn the_fault_does_not_depend_on_how_bytes_arrive(
@@ -169,6 +234,30 @@ proptest! {
         prop_assert!(whole.err() <= parted.err());
     }
 }
+
+const HEADERS: &[&str] = &[
+    "X: y\r\n",
+    "Content-Length: 5\r\n",
+    "Content-Length: 0\r\n",
+    "Content-Length: 05\r\n",
+    "Content-Length:5 \r\n",
+    "Transfer-Encoding: chunked\r\n",
+    "Transfer-Encoding:\tchunked \r\n",
+    "Transfer-Encoding: gzip, chunked\r\n",
+    "X: y\n",
+    "Expect: 100-continue\r\n",
+];
+
+const BODIES: &[&str] = &[
+    "",
+    "abcde",
+    "abcdef",
+    "0\r\n\r\n",
+    "5\r\nabcde\r\n0\r\n\r\n",
+    "05\r\nabcde\r\n00\r\nT: 1\r\nU: 2\r\n\r\n",
+    "5;x\r\nabcde\r\n0\r\n\r\n",
+    "5\r\nabcde\r\n0\r\nT: 1\n\r\n",
+];
 
 const PIECES: &[&[u8]] = &[
     b"POST / HTTP/1.1\r\n",

@@ -126,9 +126,9 @@ pub(crate) struct Outline<'l> {
 }
 
 impl Outline<'_> {
-    /// A backup was put back and accepted.
-    pub(crate) fn is_restore(&self) -> bool {
-        self.what == "restore" && self.outcome == "allowed" && self.commit.is_some()
+    /// The store's sequence, if this line says that a backup was put back or accepted.
+    pub(crate) fn restored_commit(&self) -> Option<u64> {
+        self.commit.filter(|_| self.what == "restore" && self.outcome == "allowed")
     }
 }
 

@@ -9,11 +9,12 @@ use crate::leak::{self, echo::Echoes};
 use crate::media::{self, Answer as Kind};
 use crate::problem::Fault;
 use crate::upstream::Answer;
+use bytes::Bytes;
 use cordon_daemon::Body;
-use cordon_daemon::body::{WipedBytes, wiped};
+use cordon_daemon::body::{WipedBytes, full};
 use cordon_policy::{Content, OnLeak};
 use cordon_wire::REQUEST_ID;
-use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use std::fmt;
 
 /// How an answer is judged.
@@ -27,11 +28,12 @@ pub struct Rules<'r> {
     pub from_outside: bool,
 }
 
-/// An answer that may be passed on.
+/// An answer that may be passed on. A copy shares the body, which is wiped with the last of them.
+#[derive(Clone)]
 pub struct Screened {
     status: StatusCode,
     headers: HeaderMap,
-    body: WipedBytes,
+    body: Bytes,
     masked: bool,
 }
 
@@ -48,11 +50,19 @@ impl Screened {
         self.masked
     }
 
+    /// What it takes to keep it, in bytes.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        let header =
+            |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len().saturating_add(value.len());
+        self.headers.iter().map(header).fold(self.body.len(), usize::saturating_add)
+    }
+
     /// The response for the caller. `to_head` is true when it answers a HEAD request.
     #[must_use]
     pub fn respond(self, to_head: bool, request_id: &str) -> Response<Body> {
         let bodiless = to_head || self.status == StatusCode::NOT_MODIFIED;
-        let mut response = Response::new(wiped(self.body));
+        let mut response = Response::new(full(self.body));
         *response.status_mut() = self.status;
         *response.headers_mut() = head::of_answer(&self.headers, bodiless);
         if let Ok(id) = HeaderValue::from_str(request_id) {
@@ -73,7 +83,10 @@ pub fn screen(answer: Answer, rules: &Rules<'_>) -> Result<Screened, Fault> {
     if leak::in_headers(&headers) || headers.values().any(|value| echoed(value.as_bytes())) {
         return Err(Fault::AnswerLeak);
     }
-    let pass = |body, masked| Screened { status, headers: headers.clone(), body, masked };
+    let pass = |body, masked| {
+        let body = Bytes::from_owner::<WipedBytes>(body);
+        Screened { status, headers: headers.clone(), body, masked }
+    };
     let kind = media::of_answer(&headers).map_err(|_unknown| NOT_INSPECTABLE)?;
     if body.is_empty() {
         return Ok(pass(body, false));

@@ -2,7 +2,9 @@
 //!
 //! Must never default anything that weakens security, nor hold a secret: keys are paths. Tests: here.
 
+use crate::idempotency::Outcomes;
 use crate::serve::StartError;
+use crate::sign::KeyConfig;
 use cordon_card::Environment;
 use cordon_client::Endpoint;
 use cordon_daemon::config::{self, ConfigError};
@@ -10,9 +12,11 @@ use cordon_daemon::process::Exceptions;
 use cordon_daemon::tls::{self, ClientAuth, Identity, Roots, TlsError};
 use rustls::ServerConfig;
 use serde::Deserialize;
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The configuration, with paths that no longer depend on where the file stands.
 #[derive(Debug, Deserialize)]
@@ -35,6 +39,15 @@ pub struct Config {
     pub metrics: MetricsConfig,
     /// The vault.
     pub vault: VaultConfig,
+    /// Keys that sign what is sent, by the names that routes use.
+    #[serde(default)]
+    pub signing: HashMap<String, KeyConfig>,
+    /// Certificates to show to destinations, by their names.
+    #[serde(default)]
+    pub client_certificates: HashMap<String, IdentityConfig>,
+    /// What is kept of requests that carry an `Idempotency-Key`.
+    #[serde(default)]
+    pub idempotency: IdempotencyConfig,
     /// Sinks, witnesses and reserved space of the audit log.
     #[serde(default)]
     pub audit: cordon_audit::Settings,
@@ -73,6 +86,38 @@ pub struct EgressConfig {
     pub key: PathBuf,
     /// What the services' certificates must chain to, PEM.
     pub client_roots: PathBuf,
+}
+
+/// `[idempotency]`
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct IdempotencyConfig {
+    /// How long an outcome is kept, in seconds.
+    pub ttl_s: u64,
+    /// How much is kept for one service, in MiB.
+    pub memory_mib: usize,
+}
+
+impl Default for IdempotencyConfig {
+    fn default() -> Self {
+        Self { ttl_s: 24 * 60 * 60, memory_mib: 16 }
+    }
+}
+
+impl IdempotencyConfig {
+    /// The outcomes that are kept, none so far.
+    ///
+    /// # Errors
+    /// [`StartError`] for a time in which a request may still be running, or beyond a week, and for no or too much room.
+    pub fn outcomes(self) -> Result<Arc<Outcomes>, StartError> {
+        let sound =
+            (LONGEST_REQUEST_S..=WEEK_S).contains(&self.ttl_s) && (1..=1024).contains(&self.memory_mib);
+        if !sound {
+            return Err(StartError::Idempotency);
+        }
+        let room = self.memory_mib.saturating_mul(1024 * 1024);
+        Outcomes::new(Duration::from_secs(self.ttl_s), room).map_err(|_unspecified| StartError::NoRandomness)
+    }
 }
 
 /// `[metrics]`
@@ -118,6 +163,11 @@ impl Config {
         let mut config: Self = config::load(path)?;
         let folder = path.parent().unwrap_or(Path::new("")).to_owned();
         for relative in config.paths() {
+            *relative = folder.join(&relative);
+        }
+        let shown =
+            config.client_certificates.values_mut().flat_map(|shown| [&mut shown.cert, &mut shown.key]);
+        for relative in shown.chain(config.signing.values_mut().map(|signing| &mut signing.file)) {
             *relative = folder.join(&relative);
         }
         config.audit_faults = config.audit.resolve(&folder);
@@ -193,6 +243,10 @@ impl VaultConfig {
     }
 }
 
+/// Longer than any route's time and what comes before it.
+const LONGEST_REQUEST_S: u64 = 15 * 60;
+const WEEK_S: u64 = 7 * 24 * 60 * 60;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -243,6 +297,22 @@ egress_identity = { cert = "out.pem", key = "out.key" }
         ] {
             assert!(load(&GOOD.replace(from, to)).is_err(), "{from}");
         }
+    }
+
+    #[test]
+    fn outcomes_are_kept_longer_than_a_request_takes_and_at_most_a_week() {
+        for (ttl_s, memory_mib, sound) in [
+            (900, 1, true),
+            (604_800, 1024, true),
+            (899, 1, false),
+            (604_801, 1, false),
+            (900, 0, false),
+            (900, 1025, false),
+        ] {
+            let config = IdempotencyConfig { ttl_s, memory_mib };
+            assert_eq!(config.outcomes().is_ok(), sound, "{config:?}");
+        }
+        assert!(IdempotencyConfig::default().outcomes().is_ok());
     }
 
     #[test]

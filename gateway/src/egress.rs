@@ -3,26 +3,29 @@
 //! Must never give the caller a card number: it goes to the destination's connection alone, and the answer is searched
 //! for it (threat B4, B26). Tests: the workspace's `tests` crate against the real binary; each step has its own.
 
-use crate::answer::{self, Rules};
+use crate::answer::{self, Rules, Screened};
 use crate::flow::tokens::Tokens;
 use crate::flow::{self, Intake, Permitted};
 use crate::gateway::{Ending, Gateway};
 use crate::head;
+use crate::idempotency::{self, Claim, Claimed, Hold, REPLAYED};
 use crate::ledger::{Exchange, Way};
 use crate::metrics::Plane;
 use crate::plan::{EgressPlan, Plan};
+use crate::preview;
 use crate::problem::Fault;
 use crate::route::{self, CleanPath, Match};
-use crate::upstream::{Upstreams, answer_limit};
+use crate::upstream::{Upstreams, answer_limit, was_not_sent};
 use cordon_audit::Name;
 use cordon_card::Token;
 use cordon_client::Revealer;
 use cordon_daemon::Body;
+use cordon_daemon::scrub::Scrubbed;
 use cordon_daemon::telemetry::RequestId;
 use cordon_daemon::tls::Peer;
 use cordon_policy::{Ask, Send, Service};
 use cordon_wire::{DetokenizeRequest, Revealed, SettleRequest};
-use http::{HeaderMap, Method, Request, Response, request};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Version, request};
 use hyper::body::Incoming;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -43,8 +46,18 @@ impl Egress {
         Self { gateway, revealer, upstreams: Upstreams::default() }
     }
 
-    /// Serves one request.
-    pub async fn handle(&self, request: Request<Incoming>, peer: &Peer) -> Response<Body> {
+    /// Serves one request. It is carried to its end even if the caller hangs up: what was sent has an outcome that is
+    /// recorded, settled and, under an idempotency key, kept.
+    pub async fn handle(self: &Arc<Self>, request: Request<Incoming>, peer: Arc<Peer>) -> Response<Body> {
+        let egress = Arc::clone(self);
+        let whole = Box::pin(async move { egress.serve(request, &peer).await });
+        let ended = tokio::spawn(Scrubbed::new(whole)).await;
+        ended.unwrap_or_else(|_panicked| {
+            Fault::Internal("internal.panic").response(&RequestId::next().to_string())
+        })
+    }
+
+    async fn serve(&self, request: Request<Incoming>, peer: &Peer) -> Response<Body> {
         let started = self.gateway.monotonic();
         let plan = self.gateway.plan();
         let service = peer.uri.as_deref().and_then(|uri| plan.bundle.service_by_uri(uri));
@@ -77,7 +90,10 @@ impl Egress {
             return Err(Fault::DestinationNotAllowed);
         }
         let intake = Intake { content: &route.content, max_body: route.max_body };
+        let dry_run = preview::wanted(&parts.headers, way, service)?;
+        let key = idempotency::key_of(&parts.headers)?;
         let inbound = flow::receive(parts, head::of_egress(&parts.headers), incoming, intake).await?;
+        let request = self.gateway.outcomes.fingerprint(&inbound.parts());
         let parsed = flow::parse_egress(inbound, &way.fields, self.gateway.environment)?;
         // A service is known by its verified client certificate alone, so the connection is authenticated.
         let ask = Ask {
@@ -86,27 +102,75 @@ impl Egress {
             ..Ask::new(&service.name, true, exchange.source)
         };
         let permitted = parsed.permit::<Send>(&plan.bundle, &ask)?;
+        if dry_run {
+            let tokens = permitted.fields().tokens().to_vec();
+            let preview = permitted.preview()?;
+            let _recorded = self.gateway.ledger.previews(exchange, way, &tokens).await?;
+            return Ok(preview::respond(&preview, way, &exchange.id));
+        }
+        let (screened, replayed) = match key {
+            None => (self.carry_out(exchange, (way, service), permitted, None).await?, false),
+            Some(key) => {
+                let known_there = route.idempotent_destination;
+                let claim = Claim { service: &service.name, route: &route.name, key, request, known_there };
+                match self.gateway.outcomes.claim(&claim, self.gateway.monotonic())? {
+                    Claimed::First(hold) => {
+                        (self.carry_out(exchange, (way, service), permitted, Some(hold)).await?, false)
+                    }
+                    Claimed::Before(outcome) => {
+                        let _recorded = self.gateway.ledger.replays(exchange, way).await?;
+                        (outcome?, true)
+                    }
+                }
+            }
+        };
+        if screened.masked() {
+            self.gateway.metrics.leaked(Plane::Egress, "answer", "masked");
+            let reason = "masked.answer";
+            let _recorded = self.gateway.ledger.masks(exchange, Way::Out(way), reason).await?;
+        }
+        let mut response = screened.respond(parts.method == Method::HEAD, &exchange.id);
+        if replayed {
+            response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
+        }
+        Ok(response)
+    }
+
+    /// From the reveal to the screened answer. `hold` is the claim on the request's idempotency key, if it has one.
+    async fn carry_out(
+        &self,
+        exchange: &Exchange,
+        (way, service): (&EgressPlan, &Service),
+        permitted: Permitted<Tokens, Send>,
+        mut hold: Option<Hold>,
+    ) -> Result<Screened, Fault> {
+        let route = &way.route;
         let tokens = permitted.fields().tokens().to_vec();
         let cards = self.reveal(&permitted, way, service).await?;
         let held = held_for(&tokens, &cards);
         let (rewritten, echoes) = permitted.rewrite(cards)?;
         let scanned = flow::scan(rewritten)?;
         let receipt = self.gateway.ledger.sends(exchange, way, scanned.permit(), &tokens).await?;
-        let outbound = scanned.release(receipt, HeaderMap::new());
+        let mut outbound = scanned.release(receipt, HeaderMap::new());
+        way.signer.sign(&mut outbound, way.target.authority(), self.gateway.seconds())?;
+        if let Some(hold) = &mut hold {
+            hold.sends();
+        }
         let (limit, answered) = (answer_limit(route.max_body), AtomicBool::new(false));
         let answer = self.upstreams.send_noting(&way.target, outbound, limit, route.timeout, &answered).await;
-        if answered.load(Ordering::Acquire) && !held.is_empty() {
+        let answered = answered.load(Ordering::Acquire);
+        let unsent = answer.as_ref().is_err_and(was_not_sent);
+        let rules = Rules { on_leak: route.on_leak, echoes: &echoes, from_outside: true };
+        let outcome = answer.and_then(|answer| answer::screen(answer, &rules));
+        match &mut hold {
+            Some(hold) if answered => hold.answered(&outcome),
+            Some(hold) if unsent => hold.was_not_sent(),
+            Some(_) | None => {}
+        }
+        if answered && !held.is_empty() {
             self.settle(exchange, way, service, held).await;
         }
-        let answer = answer?;
-        let rules = Rules { on_leak: route.on_leak, echoes: &echoes, from_outside: true };
-        let screened = answer::screen(answer, &rules)?;
-        if screened.masked() {
-            self.gateway.metrics.leaked(Plane::Egress, "answer", "masked");
-            let reason = "masked.answer";
-            let _recorded = self.gateway.ledger.masks(exchange, Way::Out(way), reason).await?;
-        }
-        Ok(screened.respond(parts.method == Method::HEAD, &exchange.id))
+        outcome
     }
 
     /// Tells the vault that the destination answered: approved or declined, no security code may be held for its cards
@@ -176,6 +240,12 @@ fn find<'p>(
 ) -> Result<(&'p EgressPlan, &'p Service), (Way<'p>, Fault)> {
     let unknown = |fault| (Way::UnknownOut, fault);
     let service = service.ok_or_else(|| unknown(Fault::Unauthenticated))?;
+    head::admit(parts).map_err(unknown)?;
+    // Where it goes is the route's to say, and nobody may think otherwise: no URL as to a proxy, no two hosts.
+    if parts.version < Version::HTTP_2 && parts.uri.scheme().is_some() {
+        return Err(unknown(Fault::Malformed("target")));
+    }
+    let _looked_at = route::host(parts).map_err(|ambiguous| unknown(ambiguous.into()))?;
     let path = CleanPath::parse(parts.uri.path()).map_err(|_ambiguous| unknown(Fault::UnknownRoute))?;
     let own = plan.egress.iter().filter(|way| way.route.services.contains(&service.name));
     match route::find(own, None, &parts.method, &path) {

@@ -19,7 +19,8 @@ use cordon_card::Environment;
 use cordon_daemon::body::{BodyError, WipedBytes, read_body};
 use cordon_policy::{Action, Ask, Bundle, Content, EgressOp, Forward, IngressOp, OnLeak, Permit, Send};
 use cordon_wire::{Revealed, Tokenized};
-use http::{HeaderMap, Method, request};
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, request};
 use hyper::body::{Body, Incoming};
 use leak::echo::Echoes;
 use std::fmt;
@@ -134,6 +135,15 @@ pub async fn receive(
     Ok(Inbound { head, path_length: parts.uri.path().len(), content, bytes })
 }
 
+impl Inbound {
+    /// What makes it this request and no other: method, target, content type, body.
+    pub fn parts(&self) -> [&[u8]; 4] {
+        let Self { head, bytes, .. } = self;
+        let content = head.headers.get(CONTENT_TYPE).map_or(&[][..], |value| value.as_bytes());
+        [head.method.as_str().as_bytes(), head.path_and_query.as_bytes(), content, bytes]
+    }
+}
+
 /// The way in: finds and checks the fields that carry cards.
 ///
 /// # Errors
@@ -228,6 +238,47 @@ impl Permitted<Tokens, Send> {
     }
 }
 
+impl Permitted<Tokens, Send> {
+    /// Puts words in the place of tokens, and ends there: what comes of it cannot be sent.
+    ///
+    /// # Errors
+    /// As [`Permitted::rewrite`] and [`scan`].
+    pub fn preview(self) -> Result<Preview, Fault> {
+        let words = self.parsed.fields.words();
+        let Scanned { head, body, .. } = scan(edited(self, &words)?)?;
+        Ok(Preview { head, body: body.into_inner() })
+    }
+}
+
+/// A request with words in the place of cards: to be looked at.
+#[derive(Debug)]
+pub struct Preview {
+    head: Head,
+    body: WipedBytes,
+}
+
+impl Preview {
+    /// The method.
+    pub fn method(&self) -> &str {
+        self.head.method.as_str()
+    }
+
+    /// Path and query.
+    pub fn target(&self) -> &str {
+        &self.head.path_and_query
+    }
+
+    /// The caller's headers that would go on.
+    pub const fn headers(&self) -> &HeaderMap {
+        &self.head.headers
+    }
+
+    /// The body.
+    pub fn body(&self) -> &[u8] {
+        &self.body
+    }
+}
+
 fn edited<F, A: Action>(permitted: Permitted<F, A>, edits: &[edit::Edit]) -> Result<Rewritten<A>, Fault> {
     let Permitted { parsed: Parsed { inbound, leaks, .. }, permit } = permitted;
     let Inbound { head, content, bytes, .. } = inbound;
@@ -278,6 +329,31 @@ impl<A: Action> Scanned<A> {
 }
 
 impl Outbound {
+    /// The method.
+    pub fn method(&self) -> &str {
+        self.head.method.as_str()
+    }
+
+    /// Path and query as they are sent; the query without `?`.
+    pub fn path_and_query(&self) -> (&str, &str) {
+        self.head.path_and_query.split_once('?').unwrap_or((&self.head.path_and_query, ""))
+    }
+
+    /// The value of a header, empty if there is none.
+    pub fn header(&self, name: &str) -> &[u8] {
+        self.head.headers.get(name).map_or(&[], |value| value.as_bytes())
+    }
+
+    /// The body, cards and all.
+    pub fn body(&self) -> &[u8] {
+        &self.body
+    }
+
+    /// Sets a header of our own.
+    pub fn set(&mut self, name: HeaderName, value: HeaderValue) {
+        self.head.headers.insert(name, value);
+    }
+
     /// For the tests of `upstream`, which have no policy to ask.
     #[cfg(test)]
     pub(crate) const fn of(head: Head, body: Bytes) -> Self {

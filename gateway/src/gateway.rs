@@ -2,6 +2,7 @@
 //!
 //! Must never keep anything of a request. Tests: the workspace's `tests` crate.
 
+use crate::idempotency::Outcomes;
 use crate::ledger::{Exchange, Ledger, Way};
 use crate::metrics::{Metrics, Plane};
 use crate::plan::Plan;
@@ -26,14 +27,23 @@ pub struct Gateway {
     pub metrics: Metrics,
     /// The environment whose tokens are taken.
     pub environment: Environment,
+    /// What came of requests that carry an idempotency key.
+    pub outcomes: Arc<Outcomes>,
     clock: SystemClock,
 }
 
 impl Gateway {
     /// A gateway that serves this plan.
     #[must_use]
-    pub fn new(plan: Plan, ledger: Ledger, metrics: Metrics, environment: Environment) -> Self {
-        Self { plan: RwLock::new(Arc::new(plan)), ledger, metrics, environment, clock: SystemClock::new() }
+    pub fn new(
+        plan: Plan,
+        ledger: Ledger,
+        metrics: Metrics,
+        environment: Environment,
+        outcomes: Arc<Outcomes>,
+    ) -> Self {
+        let clock = SystemClock::new();
+        Self { plan: RwLock::new(Arc::new(plan)), ledger, metrics, environment, outcomes, clock }
     }
 
     /// The plan in force. A request keeps the one it began with.
@@ -51,6 +61,12 @@ impl Gateway {
     #[must_use]
     pub fn monotonic(&self) -> Duration {
         self.clock.monotonic()
+    }
+
+    /// Wall time, in seconds since 1970, for who is told when something was sent.
+    #[must_use]
+    pub fn seconds(&self) -> i64 {
+        self.clock.now().as_second()
     }
 
     /// Ends a request: counts it, and turns a fault into its recorded refusal.

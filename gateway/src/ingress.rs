@@ -145,6 +145,7 @@ impl Ingress {
 
 /// The route of a request, and the host it was for.
 fn find<'p>(plan: &'p Plan, parts: &request::Parts) -> Result<(&'p IngressPlan, String), Fault> {
+    head::admit(parts)?;
     let host = route::host(parts)?;
     let path = CleanPath::parse(parts.uri.path()).map_err(|_ambiguous| Fault::UnknownRoute)?;
     match route::find(plan.ingress.iter(), Some(&host), &parts.method, &path) {

@@ -125,6 +125,28 @@ impl Ledger {
         self.append(event.statements(names(permit.statements()))).await
     }
 
+    /// A request is about to be shown to its caller in place of being sent.
+    ///
+    /// # Errors
+    /// [`Fault::Audit`]: it must not be.
+    pub async fn previews(
+        &self,
+        exchange: &Exchange,
+        plan: &EgressPlan,
+        tokens: &[Token],
+    ) -> Result<Receipt, Fault> {
+        let event = Way::Out(plan).on(exchange.event(Action::Send, Outcome::Allowed)).reason(DRY_RUN);
+        self.append(event.tokens(tokens.iter().cloned())).await
+    }
+
+    /// A request was carried out before, under the same idempotency key, and its answer is about to be given again.
+    ///
+    /// # Errors
+    /// [`Fault::Audit`]: it must not be.
+    pub async fn replays(&self, exchange: &Exchange, plan: &EgressPlan) -> Result<Receipt, Fault> {
+        self.append(Way::Out(plan).on(exchange.event(Action::Send, Outcome::Allowed)).reason(REPLAYED)).await
+    }
+
     /// A request is about to be refused, or its answer is. What anybody can provoke as often as they like is counted in
     /// one line when it comes in numbers.
     ///
@@ -141,6 +163,7 @@ impl Ledger {
             Fault::Unauthenticated
             | Fault::UnknownRoute
             | Fault::MethodNotAllowed(_)
+            | Fault::Expectation
             | Fault::Malformed(_)
             | Fault::Unsupported
             | Fault::TooLarge
@@ -162,10 +185,10 @@ impl Ledger {
         self.append(way.on(exchange.event(Action::LeakFound, Outcome::Allowed)).reason(reason)).await
     }
 
-    /// A connection did not get past its handshake (PCI DSS 10.2.1.4). There is nothing left to refuse, so a line that
-    /// cannot be written is only logged.
-    pub async fn refuses_connection(&self, source: IpAddr, reason: &'static str) {
-        let event = Event::new(Action::Authenticate, Outcome::Denied).from(source).reason(reason);
+    /// A connection did not get past its handshake (PCI DSS 10.2.1.4), or what it sent is no well-framed HTTP. There is
+    /// nothing left to refuse, so a line that cannot be written is only logged.
+    pub async fn refuses_connection(&self, what: Action, source: IpAddr, reason: &'static str) {
+        let event = Event::new(what, Outcome::Denied).from(source).reason(reason);
         if self.0.append_refusal(event).await.is_err() {
             tracing::error!(reason, "a refused connection could not be recorded");
         }
@@ -187,6 +210,11 @@ impl Ledger {
         self.0.append(event).await.map_err(unrecorded)
     }
 }
+
+/// Why a line of action `send` stands for nothing sent.
+const DRY_RUN: &str = "dry-run";
+/// The same.
+const REPLAYED: &str = "replayed";
 
 fn unrecorded(error: AuditError) -> Fault {
     tracing::error!(%error, "the audit log refused a line");

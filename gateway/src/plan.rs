@@ -4,12 +4,14 @@
 //! Tests: here; whole bundles in the workspace's `tests` crate.
 
 use crate::body::Declared;
+use crate::config::IdentityConfig;
 use crate::problem::Fault;
 use crate::route::Matched;
+use crate::sign::{KeyConfig, KeyError, Signer};
 use crate::upstream::{Address, Target};
 use cordon_audit::Name;
 use cordon_card::Environment;
-use cordon_daemon::tls::{self, Roots, TlsError};
+use cordon_daemon::tls::{self, Identity, Roots, TlsError};
 use cordon_policy::{
     Bundle, EgressOp, EgressRoute, Faults, Field, IngressOp, IngressRoute, PathPattern, Role,
 };
@@ -60,6 +62,17 @@ pub struct EgressPlan {
     pub purpose: Name,
     /// Where it leads.
     pub target: Arc<Target>,
+    /// Signs what is sent.
+    pub signer: Signer,
+}
+
+/// What the gateway alone has: keys that sign, and certificates to show. Both by the names that a bundle uses.
+#[derive(Debug, Clone, Copy)]
+pub struct Secrets<'c> {
+    /// `[signing]`
+    pub signing: &'c HashMap<String, KeyConfig>,
+    /// `[client_certificates]`
+    pub certificates: &'c HashMap<String, IdentityConfig>,
 }
 
 /// The fields of a route: how they are found, what happens to them, and what they are called in a refusal.
@@ -109,11 +122,17 @@ impl Plan {
         policies: &Path,
         environment: Environment,
         forwarder: Option<&str>,
+        secrets: Secrets<'_>,
     ) -> Result<Self, PlanError> {
-        Self::of(Bundle::load(policies).map_err(PlanError::Bundle)?, environment, forwarder)
+        Self::of(Bundle::load(policies).map_err(PlanError::Bundle)?, environment, forwarder, secrets)
     }
 
-    fn of(bundle: Bundle, environment: Environment, forwarder: Option<&str>) -> Result<Self, PlanError> {
+    fn of(
+        bundle: Bundle,
+        environment: Environment,
+        forwarder: Option<&str>,
+        secrets: Secrets<'_>,
+    ) -> Result<Self, PlanError> {
         if bundle.development() && environment == Environment::Live {
             return Err(PlanError::DevelopmentBundle);
         }
@@ -126,15 +145,23 @@ impl Plan {
                 || Address::Resolved { host: destination.host.clone(), port: destination.port },
                 Address::Fixed,
             );
-            let config = tls::client_config(roots, None).map_err(PlanError::Tls)?;
+            let shown = secrets.certificates.get(&destination.name);
+            let shown = shown.map(|files| Identity::load(&files.cert, &files.key)).transpose();
+            let config = tls::client_config(roots, shown.map_err(PlanError::Tls)?).map_err(PlanError::Tls)?;
             let authority = authority(&destination.host, destination.port, HTTPS);
             let target = Target::tls(authority, &destination.host, address, config)
                 .ok_or_else(|| PlanError::Host(destination.host.clone()))?
                 .admitting(destination.clone());
             targets.insert(destination.name.clone(), Arc::new(target));
         }
-        let egress =
-            bundle.egress().iter().map(|route| egress_plan(route, &targets)).collect::<Result<_, _>>()?;
+        if let Some(name) = secrets.certificates.keys().find(|name| !targets.contains_key(*name)) {
+            return Err(PlanError::Certificate(name.clone()));
+        }
+        let egress = bundle
+            .egress()
+            .iter()
+            .map(|route| egress_plan(route, &targets, secrets.signing))
+            .collect::<Result<_, _>>()?;
         Ok(Self { forwarder, ingress, egress, bundle })
     }
 }
@@ -160,6 +187,12 @@ pub enum PlanError {
     /// A host that no certificate can name.
     #[error("`{0}` is not a host name")]
     Host(String),
+    /// A key that signs.
+    #[error(transparent)]
+    Signing(#[from] KeyError),
+    /// A certificate for nobody.
+    #[error("[client_certificates.{0}]: the bundle declares no destination of this name")]
+    Certificate(String),
     /// A route names a destination that is not there; the bundle's own checks should have found it.
     #[error("route `{0}` leads to an undeclared destination")]
     Destination(String),
@@ -201,7 +234,11 @@ fn ingress_plan(route: &IngressRoute) -> Result<IngressPlan, PlanError> {
     })
 }
 
-fn egress_plan(route: &EgressRoute, targets: &HashMap<String, Arc<Target>>) -> Result<EgressPlan, PlanError> {
+fn egress_plan(
+    route: &EgressRoute,
+    targets: &HashMap<String, Arc<Target>>,
+    keys: &HashMap<String, KeyConfig>,
+) -> Result<EgressPlan, PlanError> {
     let target = targets.get(&route.destination).ok_or_else(|| PlanError::Destination(route.name.clone()))?;
     Ok(EgressPlan {
         fields: Fields::new(&route.fields),
@@ -209,6 +246,7 @@ fn egress_plan(route: &EgressRoute, targets: &HashMap<String, Arc<Target>>) -> R
         destination: Name::parse_or_withhold(&route.destination),
         purpose: Name::parse_or_withhold(&route.purpose),
         target: Arc::clone(target),
+        signer: Signer::load(&route.name, &route.signatures, keys)?,
         route: route.clone(),
     })
 }
@@ -276,7 +314,9 @@ mod tests {
 
     #[test]
     fn a_development_bundle_is_refused_by_a_live_environment() {
-        let refused = Plan::of(bundle(&["in"]), Environment::Live, None);
+        let (signing, certificates) = (HashMap::new(), HashMap::new());
+        let none = Secrets { signing: &signing, certificates: &certificates };
+        let refused = Plan::of(bundle(&["in"]), Environment::Live, None, none);
         assert!(matches!(refused, Err(PlanError::DevelopmentBundle)));
     }
 

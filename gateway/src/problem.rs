@@ -12,7 +12,7 @@ use cordon_client::ClientError;
 use cordon_daemon::Body;
 use cordon_daemon::body;
 use cordon_wire::{PROBLEM_JSON, Problem, ProblemCode, REQUEST_ID};
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{Response, StatusCode};
 
 /// Why nothing was forwarded, or nothing of an answer passed on.
@@ -27,6 +27,9 @@ pub enum Fault {
     /// The path is declared with these methods only. Client.
     #[error("the method is not declared for it")]
     MethodNotAllowed(Vec<String>),
+    /// It expects something other than `100-continue`. Client.
+    #[error("it expects what cannot be met")]
+    Expectation,
     /// The content type, encoding or charset cannot be inspected. Client.
     #[error("it cannot be inspected")]
     Unsupported,
@@ -62,6 +65,18 @@ pub enum Fault {
     /// The policy refused, with this code. Client.
     #[error("the policy refused: {0}")]
     Denied(&'static str),
+    /// A request with this idempotency key is being carried out. Client.
+    #[error("a request with this idempotency key is being carried out")]
+    InFlight,
+    /// The idempotency key was used for another request. Client.
+    #[error("the idempotency key was used for another request")]
+    KeyReused,
+    /// A request with this idempotency key was sent, and nobody knows what came of it. Client.
+    #[error("nobody knows what came of the request with this idempotency key")]
+    OutcomeUnknown,
+    /// The service's room for outcomes is used up. Client.
+    #[error("the room for outcomes is used up")]
+    Busy,
     /// The vault cannot serve, for this reason. Operator.
     #[error("the vault cannot serve: {0}")]
     Vault(&'static str),
@@ -96,6 +111,7 @@ impl Fault {
             Self::Malformed(_) | Self::TooSlow => ProblemCode::Malformed,
             Self::UnknownRoute => ProblemCode::UnknownRoute,
             Self::MethodNotAllowed(_) => ProblemCode::MethodNotAllowed,
+            Self::Expectation => ProblemCode::ExpectationFailed,
             Self::Unsupported => ProblemCode::Unsupported,
             Self::TooLarge => ProblemCode::TooLarge,
             Self::TooManyCards => ProblemCode::TooManyItems,
@@ -104,6 +120,10 @@ impl Fault {
             Self::Unauthenticated => ProblemCode::Unauthenticated,
             Self::NotYours | Self::Denied(_) => ProblemCode::Denied,
             Self::DestinationNotAllowed => ProblemCode::DestinationNotAllowed,
+            Self::InFlight => ProblemCode::RequestInFlight,
+            Self::KeyReused => ProblemCode::IdempotencyMismatch,
+            Self::OutcomeUnknown => ProblemCode::OutcomeUnknown,
+            Self::Busy => ProblemCode::Busy,
             Self::Vault(_) => ProblemCode::VaultUnavailable,
             Self::Limited => ProblemCode::LimitReached,
             Self::Unreachable(_) => ProblemCode::UpstreamUnavailable,
@@ -124,6 +144,7 @@ impl Fault {
             Self::TooSlow => Some("body"),
             Self::UnknownRoute
             | Self::MethodNotAllowed(_)
+            | Self::Expectation
             | Self::Unsupported
             | Self::TooLarge
             | Self::TooManyCards
@@ -131,6 +152,10 @@ impl Fault {
             | Self::NotYours
             | Self::DestinationNotAllowed
             | Self::Denied(_)
+            | Self::InFlight
+            | Self::KeyReused
+            | Self::OutcomeUnknown
+            | Self::Busy
             | Self::Limited
             | Self::Vault(_)
             | Self::Unreachable(_)
@@ -161,12 +186,17 @@ impl Fault {
             Self::Malformed(_)
             | Self::UnknownRoute
             | Self::MethodNotAllowed(_)
+            | Self::Expectation
             | Self::Unsupported
             | Self::TooLarge
             | Self::TooManyCards
             | Self::Field { .. }
             | Self::Unauthenticated
             | Self::DestinationNotAllowed
+            | Self::InFlight
+            | Self::KeyReused
+            | Self::OutcomeUnknown
+            | Self::Busy
             | Self::Limited
             | Self::UpstreamTimeout
             | Self::Audit => self.code().as_str(),
@@ -181,6 +211,7 @@ impl Fault {
             Self::Malformed(_)
             | Self::UnknownRoute
             | Self::MethodNotAllowed(_)
+            | Self::Expectation
             | Self::Unsupported
             | Self::TooLarge
             | Self::TooSlow
@@ -192,6 +223,10 @@ impl Fault {
             | Self::NotYours
             | Self::DestinationNotAllowed
             | Self::Denied(_)
+            | Self::InFlight
+            | Self::KeyReused
+            | Self::OutcomeUnknown
+            | Self::Busy
             | Self::Limited
             | Self::Vault(_)
             | Self::Audit
@@ -207,6 +242,12 @@ impl Fault {
             Self::AnswerLeak => Some("answer"),
             _ => None,
         }
+    }
+
+    /// Whether what follows on the connection may be of another protocol, or was meant for another reader (HTTP/1.1 only;
+    /// HTTP/2 has its streams).
+    const fn ends_connection(&self) -> bool {
+        matches!(self, Self::Malformed(part) if !part.eq_ignore_ascii_case("body"))
     }
 
     /// The answer: a problem document (RFC 9457) that holds nothing of the request but its id.
@@ -228,7 +269,10 @@ impl Fault {
         {
             headers.insert(ALLOW, methods);
         }
-        if problem.status == StatusCode::SERVICE_UNAVAILABLE {
+        if self.ends_connection() {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        if problem.status == StatusCode::SERVICE_UNAVAILABLE || matches!(self, Self::InFlight | Self::Busy) {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
         response
@@ -320,6 +364,14 @@ mod tests {
             (parts.status.as_u16(), parts.headers.get("allow").unwrap().to_str().unwrap()),
             (405, "GET, POST")
         );
+    }
+
+    #[test]
+    fn a_head_that_reads_in_two_ways_ends_the_connection_and_a_bad_body_does_not() {
+        for (part, ends) in [("target", true), ("upgrade", true), ("length", true), ("body", false)] {
+            let (parts, _) = read(Fault::Malformed(part).response("r"));
+            assert_eq!(parts.headers.get("connection").is_some(), ends, "{part}");
+        }
     }
 
     #[test]

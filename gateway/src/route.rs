@@ -106,7 +106,8 @@ pub fn find<'r, R: Matched>(
 /// The host a request is for, in lower case and without its port.
 ///
 /// # Errors
-/// [`Ambiguous`] when there is none, more than one, two that differ, or one with user information.
+/// [`Ambiguous`] when there is none, more than one, two that differ (in the port as well), or one with user information
+/// or a port that is none.
 pub fn host(parts: &request::Parts) -> Result<String, Ambiguous> {
     let mut named = parts.headers.get_all(HOST).iter();
     let from_header = match (named.next(), named.next()) {
@@ -117,16 +118,24 @@ pub fn host(parts: &request::Parts) -> Result<String, Ambiguous> {
     let from_target = parts.uri.authority().map(|authority| hostname(authority.as_str())).transpose()?;
     match (from_target, from_header) {
         (Some(target), Some(header)) if target != header => Err(Ambiguous),
-        (Some(host), _) | (None, Some(host)) => Ok(host),
+        (Some((host, _)), _) | (None, Some((host, _))) => Ok(host),
         (None, None) => Err(Ambiguous),
     }
 }
 
-fn hostname(authority: &str) -> Result<String, Ambiguous> {
+/// Host and port; without one it is that of HTTPS.
+fn hostname(authority: &str) -> Result<(String, u16), Ambiguous> {
     let parsed: Uri = authority.parse().map_err(|_not_an_authority| Ambiguous)?;
     let plain = parsed.scheme().is_none() && parsed.path().is_empty() && !authority.contains(['@', '/', '?']);
     let host = parsed.host().filter(|host| !host.is_empty()).ok_or(Ambiguous)?;
-    if plain { Ok(host.to_ascii_lowercase()) } else { Err(Ambiguous) }
+    let port = match authority.get(host.len()..).ok_or(Ambiguous)?.strip_prefix(':') {
+        None if authority.len() == host.len() => HTTPS,
+        Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
+            digits.parse().map_err(|_no_port| Ambiguous)?
+        }
+        None | Some(_) => return Err(Ambiguous),
+    };
+    if plain { Ok((host.to_ascii_lowercase(), port)) } else { Err(Ambiguous) }
 }
 
 fn specificity(path: &PathPattern) -> (bool, usize) {
@@ -143,6 +152,8 @@ fn triplets(text: &str) -> impl Iterator<Item = Option<&[u8]>> {
         digits.iter().all(u8::is_ascii_hexdigit).then_some(digits)
     })
 }
+
+const HTTPS: u16 = 443;
 
 fn is_refused(character: char) -> bool {
     character == '\\' || character.is_control()

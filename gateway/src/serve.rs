@@ -6,10 +6,11 @@
 use crate::config::Config;
 use crate::egress::Egress;
 use crate::gateway::Gateway;
+use crate::idempotency::Outcomes;
 use crate::ingress::Ingress;
 use crate::ledger::Ledger;
 use crate::metrics::Metrics;
-use crate::plan::{Plan, PlanError};
+use crate::plan::{Plan, PlanError, Secrets};
 use cordon_audit::{Action, AuditError, Event, Log, Name, Outcome};
 use cordon_card::Environment;
 use cordon_client::{ClientError, Endpoint, Revealer, Tokenizer};
@@ -19,7 +20,9 @@ use cordon_daemon::confine::{Confinement, Outbound};
 use cordon_daemon::drain::{DEADLINE, Drain};
 use cordon_daemon::metrics::{CONTENT_TYPE as METRICS_TYPE, Metrics as Registry};
 use cordon_daemon::process::{Hardening, NotHardened};
-use cordon_daemon::server::{ConnectionMetrics, Limits, Listener, ServeError, Server, reserve, serve};
+use cordon_daemon::server::{
+    ConnectionMetrics, Limits, Listener, Refused, ServeError, Server, reserve, serve,
+};
 use cordon_daemon::tls::{Peer, TlsError};
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
@@ -27,6 +30,7 @@ use hyper::body::Incoming;
 use rustls::ServerConfig;
 use std::fs;
 use std::io;
+use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -40,6 +44,7 @@ pub struct Prepared {
     egress: Arc<ServerConfig>,
     tokenizer: Endpoint,
     revealer: Endpoint,
+    outcomes: Arc<Outcomes>,
 }
 
 impl Prepared {
@@ -49,20 +54,27 @@ impl Prepared {
     /// All faults that were found.
     pub fn new(config: Config) -> Result<Self, Vec<StartError>> {
         let service = config.ingress.service.as_deref();
-        let plan = Plan::load(&config.policies, config.environment, service).map_err(StartError::from);
+        let secrets = Secrets { signing: &config.signing, certificates: &config.client_certificates };
+        let plan =
+            Plan::load(&config.policies, config.environment, service, secrets).map_err(StartError::from);
         let ingress = config.ingress.tls().map_err(StartError::from);
         let egress = config.egress.tls().map_err(StartError::from);
         let tokenizer = config.vault.endpoint(&config.vault.ingress_identity);
         let revealer = config.vault.endpoint(&config.vault.egress_identity);
         let metrics = config.metrics.check();
+        let outcomes = config.idempotency.outcomes();
         let audit = config.audit_faults.iter().cloned().map(StartError::AuditSettings).collect::<Vec<_>>();
-        match (plan, ingress, egress, tokenizer, revealer, metrics) {
-            (Ok(plan), Ok(ingress), Ok(egress), Ok(tokenizer), Ok(revealer), Ok(())) if audit.is_empty() => {
-                Ok(Self { config, plan, ingress, egress, tokenizer, revealer })
+        match (plan, ingress, egress, tokenizer, revealer, metrics, outcomes) {
+            (Ok(plan), Ok(ingress), Ok(egress), Ok(tokenizer), Ok(revealer), Ok(()), Ok(outcomes))
+                if audit.is_empty() =>
+            {
+                Ok(Self { config, plan, ingress, egress, tokenizer, revealer, outcomes })
             }
-            (plan, ingress, egress, tokenizer, revealer, metrics) => {
-                let sides = [ingress.err(), egress.err(), tokenizer.err(), revealer.err(), metrics.err()];
-                Err(plan.err().into_iter().chain(sides.into_iter().flatten()).chain(audit).collect())
+            (plan, ingress, egress, tokenizer, revealer, metrics, outcomes) => {
+                let vault = [tokenizer.err(), revealer.err()];
+                let sides =
+                    [ingress.err(), egress.err(), metrics.err(), outcomes.err()].into_iter().chain(vault);
+                Err(plan.err().into_iter().chain(sides.flatten()).chain(audit).collect())
             }
         }
     }
@@ -101,7 +113,8 @@ impl Prepared {
         hardening.register(&mut registry);
         let drain = Drain::on_signals(DEADLINE).map_err(StartError::Signals)?;
         let ledger = Ledger::new(log.clone());
-        let gateway = Arc::new(Gateway::new(self.plan, ledger, metrics, self.config.environment));
+        let gateway =
+            Arc::new(Gateway::new(self.plan, ledger, metrics, self.config.environment, self.outcomes));
         let listeners = vec![
             ingress_listener(&self.config, self.ingress, &gateway, self.tokenizer).on(ingress),
             egress_listener(&self.config, self.egress, &gateway, self.revealer).on(egress),
@@ -146,12 +159,18 @@ fn ingress_listener(
     gateway: &Arc<Gateway>,
     vault: Endpoint,
 ) -> Listener {
-    let gateway = Arc::clone(gateway);
-    Listener::tls("ingress", config.ingress.listen, tls, move |_worker| {
+    let (gateway, ledger) = (Arc::clone(gateway), gateway.ledger.clone());
+    let listener = Listener::tls("ingress", config.ingress.listen, tls, move |_worker| {
         let ingress = Arc::new(Ingress::new(Arc::clone(&gateway), Tokenizer::new(vault.clone())));
         move |request: Request<Incoming>, peer: Arc<Peer>| {
             let ingress = Arc::clone(&ingress);
             async move { ingress.handle(request, &peer).await }
+        }
+    });
+    listener.on_refused(move |address, refused| {
+        // Anybody may fail a handshake on the public side; it says nothing about a request.
+        if refused == Refused::Malformed {
+            note_refused(&ledger, Action::Forward, address, refused);
         }
     })
 }
@@ -162,18 +181,26 @@ fn egress_listener(
     gateway: &Arc<Gateway>,
     vault: Endpoint,
 ) -> Listener {
-    let (serving, refusing) = (Arc::clone(gateway), gateway.ledger.clone());
+    let (serving, ledger) = (Arc::clone(gateway), gateway.ledger.clone());
     let listener = Listener::tls("egress", config.egress.listen, tls, move |_worker| {
         let egress = Arc::new(Egress::new(Arc::clone(&serving), Revealer::new(vault.clone())));
         move |request: Request<Incoming>, peer: Arc<Peer>| {
             let egress = Arc::clone(&egress);
-            async move { egress.handle(request, &peer).await }
+            async move { egress.handle(request, peer).await }
         }
     });
-    listener.on_refused(move |address, reason| {
-        let ledger = refusing.clone();
-        drop(tokio::spawn(async move { ledger.refuses_connection(address.ip(), reason.as_str()).await }));
+    listener.on_refused(move |address, refused| {
+        let what = if refused == Refused::Malformed { Action::Send } else { Action::Authenticate };
+        note_refused(&ledger, what, address, refused);
     })
+}
+
+/// Records a connection that was closed. Nobody waits for it: there is no request to refuse.
+fn note_refused(ledger: &Ledger, what: Action, address: SocketAddr, refused: Refused) {
+    let ledger = ledger.clone();
+    drop(tokio::spawn(async move {
+        ledger.refuses_connection(what, address.ip().to_canonical(), refused.as_str()).await;
+    }));
 }
 
 fn metrics_listener(config: &Config, registry: Registry, gateway: &Arc<Gateway>, drain: &Drain) -> Listener {
@@ -239,6 +266,12 @@ pub enum StartError {
     /// Metrics would leave the machine in plain text.
     #[error("[metrics] listen must be a loopback address: metrics are plain text")]
     MetricsBeyondLoopback,
+    /// `[idempotency]`.
+    #[error("[idempotency] ttl_s must be 900 to 604800 (a week), memory_mib 1 to 1024")]
+    Idempotency,
+    /// The system gives no random numbers.
+    #[error("the system gives no random numbers")]
+    NoRandomness,
     /// Signals cannot be received.
     #[error("signals cannot be received")]
     Signals(#[source] io::Error),

@@ -76,6 +76,12 @@ impl Target {
         Self { destination: Some(destination), ..self }
     }
 
+    /// Its host, with its port unless that is the usual one: what the `Host` of a request to it says.
+    #[must_use]
+    pub fn authority(&self) -> &str {
+        &self.authority
+    }
+
     fn uri(&self, path_and_query: &str) -> Result<Uri, Fault> {
         Uri::builder()
             .scheme(if self.tls.is_some() { "https" } else { "http" })
@@ -107,6 +113,12 @@ impl fmt::Debug for Answer {
 #[must_use]
 pub fn answer_limit(max_body: u64) -> usize {
     usize::try_from(max_body).unwrap_or(usize::MAX).max(LEAST_ANSWER)
+}
+
+/// Whether it is certain that the target got nothing of a request that ended so.
+#[must_use]
+pub fn was_not_sent(fault: &Fault) -> bool {
+    matches!(fault, Fault::Unreachable(reason) if ConnectError::ALL.iter().any(|known| known.as_str() == *reason))
 }
 
 /// The connections of one worker, kept open per target.

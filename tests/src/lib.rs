@@ -10,6 +10,7 @@ pub mod https;
 pub mod memory;
 pub mod pki;
 pub mod process;
+pub mod raw;
 pub mod search;
 pub mod stack;
 pub mod stub;

@@ -51,6 +51,8 @@ pub struct Options {
     pub recipients: Vec<String>,
     /// Tables added to the end of `vault.toml`.
     pub vault_tables: &'static str,
+    /// Tables added to the end of `gateway.toml`.
+    pub gateway_tables: &'static str,
 }
 
 impl Default for Options {
@@ -67,6 +69,7 @@ impl Default for Options {
             environment: Vec::new(),
             recipients: Vec::new(),
             vault_tables: "",
+            gateway_tables: "",
         }
     }
 }
@@ -221,7 +224,7 @@ impl Stack {
     /// # Errors
     /// It did not become ready.
     pub fn start_gateway(&mut self) -> Result<()> {
-        write_gateway_configuration(self.dir.path(), self.vault.address("data")?, self.options.workers)?;
+        write_gateway_configuration(self.dir.path(), self.vault.address("data")?, &self.options)?;
         let config = self.dir.path().join("gateway.toml");
         let log = self.dir.path().join("gateway.log");
         self.gateway = Some(Daemon::start("cordon-gateway", &["--config", &config.to_string_lossy()], &log)?);
@@ -401,6 +404,30 @@ impl Stack {
             .body(Full::new(Bytes::from(body.to_string())))?;
         let tls = https::tls(&self.authority.root(), Some(&self.identity(service)))?;
         https::send(self.gateway_address("egress")?, "gateway.cordon.test", &tls, request).await
+    }
+
+    /// Replaces a text that stands in `file` of the run's directory, for daemons that start afterwards.
+    ///
+    /// # Errors
+    /// It does not stand there.
+    pub fn rewrite(&self, file: &str, from: &str, to: &str) -> Result<()> {
+        let path = self.dir.path().join(file);
+        let text = fs::read_to_string(&path)?;
+        anyhow::ensure!(text.contains(from), "{file} has no {from}");
+        Ok(fs::write(&path, text.replacen(from, to, 1))?)
+    }
+
+    /// Signs a card up and gives the token that the service got for it.
+    ///
+    /// # Errors
+    /// It was refused.
+    pub async fn token_of(&self, pan: &str) -> Result<String> {
+        let body = serde_json::json!({"card": {"number": pan, "expiry": "12/30", "cvc": "123"}});
+        self.browser("/signup", "application/json", body.to_string()).await?;
+        let got = self.signup.requests().pop().context("a signup")?;
+        let value: serde_json::Value = serde_json::from_slice(&got.body)?;
+        let token = value.pointer("/card/number").and_then(|token| token.as_str());
+        Ok(token.context("a token")?.to_owned())
     }
 
     /// Directory of the vault's store and audit log.

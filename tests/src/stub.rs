@@ -9,11 +9,13 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
@@ -63,10 +65,21 @@ impl Stub {
     /// # Errors
     /// No port, or the identity can't be used.
     pub async fn start(identity: Option<&Files>, respond: Arc<Respond>) -> Result<Self> {
+        Self::listen(identity.map(|files| acceptor(files, None)).transpose()?, respond).await
+    }
+
+    /// The same with TLS, for clients that show a certificate under these roots.
+    ///
+    /// # Errors
+    /// No port, or the files can't be used.
+    pub async fn start_for(identity: &Files, clients: &Path, respond: Arc<Respond>) -> Result<Self> {
+        Self::listen(Some(acceptor(identity, Some(clients))?), respond).await
+    }
+
+    async fn listen(acceptor: Option<TlsAcceptor>, respond: Arc<Respond>) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
         let record = Arc::new(Record::default());
-        let acceptor = identity.map(acceptor).transpose()?;
         let kept = Arc::clone(&record);
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -98,14 +111,24 @@ impl Stub {
     }
 }
 
-fn acceptor(files: &Files) -> Result<TlsAcceptor> {
+fn acceptor(files: &Files, clients: Option<&Path>) -> Result<TlsAcceptor> {
     let chain = CertificateDer::pem_file_iter(&files.cert)?.collect::<Result<Vec<_>, _>>()?;
     let key = PrivateKeyDer::from_pem_file(&files.key)?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ServerConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])?
-        .with_no_client_auth()
-        .with_single_cert(chain, key)?;
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_protocol_versions(&[&rustls::version::TLS13])?;
+    let builder = match clients {
+        None => builder.with_no_client_auth(),
+        Some(roots) => {
+            let mut store = RootCertStore::empty();
+            for root in CertificateDer::pem_file_iter(roots)? {
+                store.add(root?)?;
+            }
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(store), provider).build()?;
+            builder.with_client_cert_verifier(verifier)
+        }
+    };
+    let config = builder.with_single_cert(chain, key)?;
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 

@@ -6,6 +6,7 @@
 
 mod acceptor;
 mod connection;
+mod framing;
 mod stall;
 mod wiping;
 mod worker;
@@ -101,8 +102,8 @@ impl Listener {
         self
     }
 
-    /// Calls `on_refused` for each connection whose handshake failed, so that it can be audited (PCI DSS 10.2.1.4). It runs
-    /// on a worker and must not block.
+    /// Calls `on_refused` for each connection whose handshake failed or whose HTTP/1.1 is not well framed, so that it can be
+    /// audited (PCI DSS 10.2.1.4). It runs on a worker and must not block.
     #[must_use]
     pub fn on_refused(
         mut self,
@@ -119,7 +120,7 @@ impl std::fmt::Debug for Listener {
     }
 }
 
-/// Why a connection got no further than its handshake.
+/// Why a connection was closed before a request could be made of what it sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Refused {
@@ -133,6 +134,8 @@ pub enum Refused {
     TimedOut,
     /// It broke off, or does not speak TLS.
     Broken,
+    /// Where its requests begin and end can be read in more than one way.
+    Malformed,
 }
 
 impl Refused {
@@ -144,6 +147,7 @@ impl Refused {
             Refused::Incompatible => "incompatible-tls",
             Refused::TimedOut => "handshake-timed-out",
             Refused::Broken => "handshake-broken",
+            Refused::Malformed => "malformed.framing",
         }
     }
 }
@@ -199,6 +203,8 @@ pub struct ConnectionMetrics {
     pub over_limit: Counter,
     /// Refused in the handshake.
     pub refused: Counter,
+    /// Closed for HTTP/1.1 that is not well framed.
+    pub malformed: Counter,
     /// Open now.
     pub open: Gauge,
 }
@@ -213,6 +219,11 @@ impl ConnectionMetrics {
             self.over_limit.clone(),
         );
         metrics.register("connections_refused", "Connections refused in the handshake", self.refused.clone());
+        metrics.register(
+            "connections_malformed",
+            "Connections closed for ambiguous HTTP/1.1",
+            self.malformed.clone(),
+        );
         metrics.register("connections_open", "Connections open now", self.open.clone());
     }
 }

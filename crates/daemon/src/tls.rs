@@ -213,7 +213,22 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     if chain.is_empty() { Err(missing(pem::Error::NoItemsFound)) } else { Ok(chain) }
 }
 
-fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+/// Reads a private key from a PEM file that its owner alone may read.
+///
+/// # Errors
+/// [`TlsError`], which names the file.
+pub fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    let bytes = secret_file(path)?;
+    // The PEM reader's own error repeats a line of the file, so it goes no further.
+    PrivateKeyDer::from_pem_slice(&bytes)
+        .map_err(|_detail| TlsError::Pem { path: path.to_owned(), what: "private key" })
+}
+
+/// Reads a file that its owner alone may read.
+///
+/// # Errors
+/// [`TlsError`], which names the file.
+pub fn secret_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, TlsError> {
     let at = |source: io::Error| TlsError::Io { path: path.to_owned(), source };
     let mut file = File::open(path).map_err(at)?;
     let metadata = file.metadata().map_err(at)?;
@@ -224,9 +239,7 @@ fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
     // With room for all of it, reading does not move the key and leave copies.
     let mut bytes = Zeroizing::new(Vec::with_capacity(room));
     file.read_to_end(&mut bytes).map_err(at)?;
-    // The PEM reader's own error repeats a line of the file, so it goes no further.
-    PrivateKeyDer::from_pem_slice(&bytes)
-        .map_err(|_detail| TlsError::Pem { path: path.to_owned(), what: "private key" })
+    Ok(bytes)
 }
 
 /// The permission bits that a key's file must not have. systemd hands a credential to one service's user by an access list,

@@ -33,8 +33,8 @@ pub use decide::{Ask, AskPart, Permit, Refusal, RefusalKind};
 pub use explain::Explanation;
 pub use fault::{Fault, Faults};
 pub use routes::{
-    Content, EgressOp, EgressRoute, ExpiryFormat, Field, IngressOp, IngressRoute, OnLeak, PathPattern,
-    Routes, Upstream,
+    Content, EgressOp, EgressRoute, ExpiryFormat, Field, IngressOp, IngressRoute, JwsAlgorithm, OnLeak,
+    PathPattern, Routes, Signature, SignatureEncoding, SignatureScheme, SignedPart, Upstream,
 };
 pub use segments::{Collection, Destination, Listener, Process, Role, Scope, Segment, Segments, Service};
 pub use selector::{JsonSelector, Pick, SelectorError, Step};

@@ -13,9 +13,11 @@ use crate::segments::Segments;
 use crate::selector::JsonSelector;
 
 mod read;
+mod signature;
 mod values;
 
 pub(crate) use read::Reading;
+pub use signature::{JwsAlgorithm, Signature, SignatureEncoding, SignatureScheme, SignedPart};
 
 /// A way in: a public request whose card fields are replaced before a service sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,6 +75,12 @@ pub struct EgressRoute {
     pub timeout: Duration,
     /// The fields that carry tokens.
     pub fields: Vec<Field<EgressOp>>,
+    /// Signatures that are added to what is sent.
+    pub signatures: Vec<Signature>,
+    /// Services that may ask what they would send, in place of sending it.
+    pub dry_run: Vec<String>,
+    /// The destination tells a repeated `Idempotency-Key` itself, so that it may be asked again when no answer came.
+    pub idempotent_destination: bool,
 }
 
 impl EgressRoute {

@@ -222,14 +222,18 @@ pub struct Destination {
 }
 
 impl Destination {
-    /// True when a resolved address may be connected to: it is listed, or nothing is listed and it is public.
+    /// True when a resolved address may be connected to: it is listed, or nothing is listed and it is public. A private,
+    /// link-local or otherwise special address counts as listed only in a range of such addresses: `0.0.0.0/0` does not
+    /// open the way to a cloud's metadata.
     #[must_use]
     pub fn admits(&self, address: IpAddr) -> bool {
         let address = canonical(address);
+        let public = addresses::is_public(address);
         if self.addresses.is_empty() {
-            return addresses::is_public(address);
+            return public;
         }
-        self.addresses.iter().any(|range| range.contains(&address))
+        let listed = |range: &IpNet| range.contains(&address) && (public || addresses::is_special(range));
+        self.addresses.iter().any(listed)
     }
 }
 

@@ -20,6 +20,8 @@ pub enum ProblemCode {
     UnknownRoute,
     /// The method is not declared for this path.
     MethodNotAllowed,
+    /// The request expects something other than `100-continue` (RFC 9110 section 10.1.1).
+    ExpectationFailed,
     /// The caller showed no certificate that names a known service.
     Unauthenticated,
     /// The policy does not allow this.
@@ -82,6 +84,12 @@ pub enum ProblemCode {
     KeyUnavailable,
     /// Too many requests; try again later.
     Busy,
+    /// The same request, under this idempotency key, is being carried out.
+    RequestInFlight,
+    /// The idempotency key was used for another request.
+    IdempotencyMismatch,
+    /// The request was sent under this idempotency key, and nobody knows what came of it.
+    OutcomeUnknown,
     /// The caller, or everybody for this range of card numbers, used up what a limit allows.
     LimitReached,
     /// A defect of ours: the request id finds it in the log.
@@ -122,6 +130,9 @@ impl ProblemCode {
             Self::UnknownRoute => ("unknown-route", 404, "No route is declared for this request."),
             Self::MethodNotAllowed => {
                 ("method-not-allowed", 405, "The method is not declared for this path.")
+            }
+            Self::ExpectationFailed => {
+                ("expectation-failed", 417, "No expectation but `100-continue` can be met.")
             }
             Self::Unauthenticated => (
                 "unauthenticated",
@@ -196,6 +207,19 @@ impl ProblemCode {
                 "A key is suspended, compromised or past its cryptoperiod; see `cordon keys list`.",
             ),
             Self::Busy => ("busy", 429, "Too many requests; try again later."),
+            Self::RequestInFlight => (
+                "request-in-flight",
+                409,
+                "A request with this idempotency key is being carried out; try again.",
+            ),
+            Self::IdempotencyMismatch => {
+                ("idempotency-mismatch", 422, "This idempotency key was used for another request.")
+            }
+            Self::OutcomeUnknown => (
+                "outcome-unknown",
+                409,
+                "It was sent, and no answer came: ask the destination what became of it.",
+            ),
             Self::LimitReached => ("limit-reached", 429, "A limit is reached; try again when it is over."),
             Self::Internal => ("internal", 500, "An internal error; the request id finds it in the log."),
         }

@@ -95,6 +95,17 @@ impl Tokens {
         Ok(cards)
     }
 
+    /// What each field would get, in words: which card by its token, and how an expiry is written.
+    pub(super) fn words(&self) -> Vec<Edit> {
+        let numbers = self.numbers.iter().zip(&self.tokens);
+        let numbers = numbers.map(|(spot, token)| edit(spot, &format!("[card number of {token}]")));
+        let codes = self.codes.iter().map(|spot| edit(spot, "[security code]"));
+        let expiries = self.expiries.iter().map(|(spot, style)| edit(spot, written(*style)));
+        let mut edits: Vec<Edit> = numbers.chain(codes).chain(expiries).collect();
+        edits.sort_by_key(|edit| edit.span.start);
+        edits
+    }
+
     /// Card numbers for tokens, codes and expiries in their fields; and what to look for in the answer.
     pub(super) fn edits(&self, cards: Vec<Revealed>) -> Result<(Vec<Edit>, Echoes), Fault> {
         if cards.len() != self.numbers.len() {
@@ -123,6 +134,16 @@ impl Tokens {
 
 fn edit(spot: &Spot, text: &str) -> Edit {
     Edit { span: spot.span.clone(), text: Zeroizing::new(text.to_owned()) }
+}
+
+const fn written(style: ExpiryStyle) -> &'static str {
+    match style {
+        ExpiryStyle::MonthYear => "[MM/YY]",
+        ExpiryStyle::MonthFullYear => "[MM/YYYY]",
+        ExpiryStyle::Iso => "[YYYY-MM]",
+        ExpiryStyle::Compact => "[MMYY]",
+        ExpiryStyle::Stripe => "[YYMM]",
+    }
 }
 
 const fn style(format: ExpiryFormat) -> ExpiryStyle {

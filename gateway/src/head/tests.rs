@@ -12,6 +12,30 @@ fn names(headers: &HeaderMap) -> Vec<&str> {
     names
 }
 
+fn admitted(method: &str, lines: &[(&str, &str)]) -> Result<(), Fault> {
+    let (mut parts, ()) = http::Request::builder().method(method).body(()).unwrap().into_parts();
+    parts.headers = headers(lines);
+    admit(&parts)
+}
+
+#[test]
+fn what_would_make_something_else_of_the_connection_is_refused() {
+    for (method, lines, fault) in [
+        ("CONNECT", &[][..], Fault::Malformed("method")),
+        ("GET", &[("upgrade", "websocket")], Fault::Malformed("upgrade")),
+        ("POST", &[("http2-settings", "AAMAAABk")], Fault::Malformed("upgrade")),
+        ("POST", &[("content-length", "3"), ("content-length", "3")], Fault::Malformed("length")),
+        ("POST", &[("content-length", "+3")], Fault::Malformed("length")),
+        ("POST", &[("expect", "100-continue"), ("expect", "100-continue")], Fault::Expectation),
+        ("POST", &[("expect", "200-ok")], Fault::Expectation),
+        ("POST", &[("expect", "")], Fault::Expectation),
+    ] {
+        assert_eq!(admitted(method, lines), Err(fault), "{method} {lines:?}");
+    }
+    assert_eq!(admitted("POST", &[("expect", "100-Continue"), ("content-length", "3")]), Ok(()));
+    assert_eq!(admitted("GET", &[("te", "trailers"), ("connection", "te")]), Ok(()));
+}
+
 #[test]
 fn a_client_cannot_speak_for_the_gateway() {
     let received = headers(&[
@@ -24,6 +48,12 @@ fn a_client_cannot_speak_for_the_gateway() {
         ("X_Forwarded_For", "y"),
         ("cordon_request_id", "z"),
         ("x-original-url", "/admin"),
+        ("x-http-method-override", "DELETE"),
+        ("x.forwarded.for", "10.0.0.1"),
+        ("client-cert", ":AA==:"),
+        ("x-ssl-client-verify", "SUCCESS"),
+        ("proxy", "http://10.0.0.1"),
+        ("proxy_connection", "close"),
         ("accept", "*/*"),
     ]);
     assert_eq!(names(&of_ingress(&received)), ["accept", "accept-encoding"]);

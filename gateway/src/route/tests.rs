@@ -159,6 +159,17 @@ fn a_host_is_refused_when_it_is_missing_doubled_or_contradicted() {
         ("/x", &[""]),
         ("/x", &["a test"]),
         ("/x", &[":443"]),
+        ("/x", &["a.test:"]),
+        ("/x", &["a.test:+443"]),
+        ("/x", &["a.test:99999"]),
+        ("/x", &["a.test:443:443"]),
+        ("/x", &["a.test:443@b.test"]),
+        ("/x", &["a.test, b.test"]),
+        ("/x", &["a.test#b"]),
+        ("/x", &["[::1"]),
+        ("/x", &["[::1]x"]),
+        ("https://a.test:444/x", &["a.test"]),
+        ("https://user@a.test/x", &["a.test"]),
     ] {
         assert_eq!(host(&parts(uri, hosts)), Err(Ambiguous), "{uri} {hosts:?}");
     }

@@ -39,6 +39,16 @@ pub(super) enum ConnectError {
 }
 
 impl ConnectError {
+    /// All of them: each ends before a byte of a request.
+    pub(super) const ALL: [Self; 6] = [
+        Self::NotResolved,
+        Self::AddressNotAllowed,
+        Self::Refused,
+        Self::CertificateNotTrusted,
+        Self::Tls,
+        Self::TimedOut,
+    ];
+
     pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::NotResolved => "upstream-unavailable.name-not-resolved",

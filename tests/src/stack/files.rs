@@ -56,7 +56,8 @@ client_roots = "ca.pem"
     write_private(&dir.join("vault.toml"), &text)
 }
 
-pub(super) fn write_gateway_configuration(dir: &Path, vault: SocketAddr, workers: usize) -> Result<()> {
+pub(super) fn write_gateway_configuration(dir: &Path, vault: SocketAddr, options: &Options) -> Result<()> {
+    let Options { workers, gateway_tables: tables, .. } = options;
     let text = format!(
         r#"environment = "dev"
 data_dir = "gateway-data"
@@ -89,7 +90,8 @@ key = "ca-gateway-ingress.key"
 [vault.egress_identity]
 cert = "ca-gateway-egress.pem"
 key = "ca-gateway-egress.key"
-"#
+
+{tables}"#
     );
     write_private(&dir.join("gateway.toml"), &text)
 }

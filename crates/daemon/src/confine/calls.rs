@@ -67,8 +67,9 @@ fn allowed(confinement: &Confinement) -> Result<Rules, CallsError> {
     only(libc::SYS_prlimit64, vec![vec![null(2)?]])?;
     // A thread's own priority: work in the background gives way. Raising it again takes a privilege that nothing here has.
     only(libc::SYS_setpriority, vec![vec![equals(0, wide(libc::PRIO_PROCESS))?, equals(1, 0)?]])?;
-    // Non-blocking mode, close-on-exec, "is this a terminal"; no device control.
-    let controls = [wide(libc::FIONBIO), wide(libc::FIOCLEX), libc::TCGETS];
+    // Non-blocking mode, close-on-exec, "is this a terminal", and how much has arrived, which the C library's resolver asks;
+    // no device control.
+    let controls = [wide(libc::FIONBIO), wide(libc::FIOCLEX), libc::TCGETS, libc::FIONREAD];
     let controls = controls.into_iter().map(|request| Ok(vec![equals(1, request)?]));
     only(libc::SYS_ioctl, controls.collect::<Result<_, CallsError>>()?)?;
     // Local sockets: the pair behind signal handling, datagrams to syslog. Internet sockets only where they are granted.

@@ -5,6 +5,7 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -20,9 +21,10 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use super::framing::Strict;
 use super::stall::Stall;
 use super::wiping::Wiping;
-use super::{Arrival, Call, Limits, Refused, Shared};
+use super::{Arrival, Call, Limits, Refused, Service, Shared};
 use crate::body::Body;
 use crate::scrub::Scrubbed;
 use crate::tls::{self, Peer};
@@ -65,6 +67,7 @@ pub(super) async fn run(arrival: Arrival, handler: Call, protocols: Arc<Protocol
     match &service.tls {
         None => {
             let peer = Arc::new(Peer { uri: None, address });
+            let stream = Strict::new(stream, &shared.limits, malformed(&shared, service, address));
             serve(stream, &protocols.http1, handler, peer, &shared).await;
         }
         Some(config) => match handshake(stream, config, &shared).await {
@@ -77,7 +80,9 @@ pub(super) async fn run(arrival: Arrival, handler: Call, protocols: Arc<Protocol
                 if is_http2 {
                     serve(Wiping::http2(stream), &protocols.http2, handler, peer, &shared).await;
                 } else {
-                    serve(Wiping::new(stream), &protocols.http1, handler, peer, &shared).await;
+                    let told = malformed(&shared, service, address);
+                    let stream = Strict::new(Wiping::new(stream), &shared.limits, told);
+                    serve(stream, &protocols.http1, handler, peer, &shared).await;
                 }
             }
             Err(refused) => {
@@ -87,6 +92,19 @@ pub(super) async fn run(arrival: Arrival, handler: Call, protocols: Arc<Protocol
         },
     }
     drop(place);
+}
+
+/// Counts a connection that is not well framed, and has it audited.
+fn malformed(
+    shared: &Arc<Shared>,
+    service: &Service,
+    address: SocketAddr,
+) -> impl Fn() + Send + Unpin + 'static + use<> {
+    let (malformed, on_refused) = (shared.metrics.malformed.clone(), Arc::clone(&service.on_refused));
+    move || {
+        malformed.inc();
+        on_refused(address, Refused::Malformed);
+    }
 }
 
 async fn handshake(

@@ -12,6 +12,7 @@ use cordon_card::CollectionName;
 use toml::Spanned;
 use toml::de::DeTable;
 
+use super::signature;
 use super::values::{self, DEFAULT_BODY, DEFAULT_TIMEOUT};
 use super::{
     Content, Declared, EgressOp, EgressRoute, ExpiryFormat, Field, IngressOp, IngressRoute, OnLeak,
@@ -122,11 +123,14 @@ impl<'d> Reading<'d> {
         }
         let purpose = row.parsed("purpose", values::purpose);
         let (fields, _all_read) = read_fields(&mut row, &common.content, egress_op);
+        let signatures = signature::read(&mut row);
+        let idempotent_destination = row.flag("idempotent_destination");
         for service in &services {
             self.check_collection(&mut row, Some(service), common.collection.as_ref());
         }
         self.check_destination(&mut row, &services, destination.as_ref());
         let services: Vec<String> = services.into_iter().map(Spanned::into_inner).collect();
+        let dry_run = dry_run(&mut row, &services);
         self.claim("egress", &services, &common, &mut row);
         row.finish();
         Some(EgressRoute {
@@ -142,6 +146,9 @@ impl<'d> Reading<'d> {
             on_leak: common.on_leak?,
             timeout: common.timeout?,
             fields,
+            signatures,
+            dry_run,
+            idempotent_destination,
         })
     }
 
@@ -246,6 +253,17 @@ impl<'d> Reading<'d> {
             }
         }
     }
+}
+
+/// Services of the route that may ask for dry runs.
+fn dry_run(row: &mut Row<'_, '_, '_>, services: &[String]) -> Vec<String> {
+    let named = row.list("dry_run", name_text);
+    for name in named.iter().filter(|name| !services.contains(name.get_ref())) {
+        let help = "add it to `services`, or take it out of `dry_run`";
+        let message = format!("\"{}\" may not use this route", name.get_ref());
+        row.fault(&name.span(), message, Some(help.to_owned()));
+    }
+    named.into_iter().map(Spanned::into_inner).collect()
 }
 
 /// The fields of a route, and whether every one could be read.

@@ -54,6 +54,13 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
     global && !special
 }
 
+/// True for a range that somebody who lists it means as not public: both its ends are special, and it is no larger than
+/// the largest special ranges there are (10.0.0.0/8, fc00::/7).
+pub(super) fn is_special(range: &IpNet) -> bool {
+    let widest = if range.addr().is_ipv4() { 8 } else { 7 };
+    range.prefix_len() >= widest && !is_public(range.network()) && !is_public(range.broadcast())
+}
+
 /// True when the two ranges share an address.
 pub(super) fn overlap(left: &IpNet, right: &IpNet) -> bool {
     left.contains(right) || right.contains(left)
@@ -103,6 +110,24 @@ mod tests {
             ["1.1.1.1", "100.128.0.1", "172.32.0.1", "198.20.0.1", "2606:4700::1", "2a00::1", "2001:200::1"]
         {
             assert!(is_public(text.parse().unwrap()), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_range_is_special_when_its_author_can_only_have_meant_that() {
+        for (text, special) in [
+            ("127.0.0.1/32", true),
+            ("10.0.0.0/8", true),
+            ("169.254.0.0/16", true),
+            ("fc00::/7", true),
+            ("::1/128", true),
+            ("0.0.0.0/0", false),
+            ("::/0", false),
+            ("8.0.0.0/8", false),
+            ("203.0.112.0/22", false),
+            ("192.168.0.0/15", false),
+        ] {
+            assert_eq!(is_special(&text.parse().unwrap()), special, "{text}");
         }
     }
 

@@ -4,7 +4,7 @@
 //! Tests: `segments/tests.rs` and `crates/policy/tests/bundle/faults.rs`.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::Range;
 use std::path::Path;
 
@@ -277,7 +277,8 @@ pub(crate) fn name_text(text: &str) -> Result<String, Mistake> {
     })
 }
 
-/// A host name without a port, lower-cased (RFC 1123 letters, digits, hyphens and dots), or an address.
+/// A host name without a port, lower-cased (RFC 1123 letters, digits, hyphens and dots), or an IPv4 address in its one
+/// plain form: `127.1`, `0x7f.1` and `0177.0.0.1` are addresses to some resolvers and names to others (threat B27).
 pub(crate) fn host_text(text: &str) -> Result<String, Mistake> {
     let wrong = || {
         Mistake::new(
@@ -291,7 +292,20 @@ pub(crate) fn host_text(text: &str) -> Result<String, Mistake> {
             && !label.starts_with('-')
             && !label.ends_with('-')
     };
-    if text.len() <= 253 && text.split('.').all(label) { Ok(text.to_ascii_lowercase()) } else { Err(wrong()) }
+    if text.len() > 253 || !text.split('.').all(label) {
+        return Err(wrong());
+    }
+    let last = text.rsplit('.').next().unwrap_or_default().to_ascii_lowercase();
+    let hexadecimal =
+        last.strip_prefix("0x").is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    let numeric = hexadecimal || last.bytes().all(|byte| byte.is_ascii_digit());
+    if numeric && text.parse::<Ipv4Addr>().is_err() {
+        return Err(Mistake::new(
+            format!("\"{text}\" ends in a number and is no plain IPv4 address"),
+            "write an address as four decimal numbers without leading zeros, like 192.0.2.1",
+        ));
+    }
+    Ok(text.to_ascii_lowercase())
 }
 
 fn cidr(text: &str) -> Result<IpNet, Mistake> {

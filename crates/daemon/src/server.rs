@@ -7,7 +7,7 @@
 mod acceptor;
 mod connection;
 mod stall;
-mod wiping;
+pub mod wiping;
 mod worker;
 
 use std::io::{self, Write};

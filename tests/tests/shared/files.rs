@@ -5,10 +5,15 @@
 #![expect(dead_code, reason = "each test uses its part")]
 
 use anyhow::{Context, Result};
-use cordon_card::Token;
+use cordon_card::{Environment, Pan, Token};
+use cordon_vault::keyring::Unlocked;
+use cordon_vault::record::{self, Binding, CardData, Metadata};
+use cordon_vault::seal::{Devices, SealDocument, SealSettings, unseal_alone};
 use cordon_vault::store::{CollectionId, rows};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use std::path::Path;
+
+pub(crate) const DAY: u64 = 86_400;
 
 /// The collection that every stack has.
 pub(crate) const CARDS: CollectionId = CollectionId(1);
@@ -48,13 +53,48 @@ impl Files {
         self.put(&key, &rows::encode_row(&row)?)
     }
 
-    /// Puts the time at which a token was made so many days back.
-    pub(crate) fn age(&self, token: &Token, days: u64) -> Result<()> {
+    /// Changes what a row says in clear, and leaves its record as it is.
+    pub(crate) fn edit(&self, token: &Token, edit: impl FnOnce(&mut rows::StoredRow<'_>)) -> Result<()> {
         let key = rows::row_key(CARDS, token);
         let value = self.get(&key)?;
         let mut row = rows::decode_row(&value)?;
-        row.created_at -= days * 86_400;
+        edit(&mut row);
         self.put(&key, &rows::encode_row(&row)?)
+    }
+
+    /// Makes a record that is so many days old, as a vault with an older clock would have: sealed with its keys.
+    pub(crate) fn age(&self, data: &Path, token: &Token, pan: Pan, days: u64) -> Result<()> {
+        let keys = self.keys(data)?;
+        let key = rows::row_key(CARDS, token);
+        let value = self.get(&key)?;
+        let mut row = rows::decode_row(&value)?;
+        row.created_at -= days * DAY;
+        let binding = Binding {
+            environment: Environment::Dev,
+            collection: CARDS,
+            token,
+            card_id: row.card_id,
+            expires_at: row.expires_at,
+            created_at: row.created_at,
+        };
+        let card = CardData { pan, expiry: None, metadata: Metadata::none(), created_at: row.created_at };
+        let active = keys.active_data_key(CARDS).context("an active key")?;
+        let sealed = record::seal(active, &binding, &card, keys.as_of())?;
+        row.sealed = sealed.as_bytes();
+        self.put(&key, &rows::encode_row(&row)?)
+    }
+
+    /// The keys of a vault with a development seal.
+    fn keys(&self, data: &Path) -> Result<Unlocked> {
+        let document = |name| -> Result<Vec<u8>> {
+            Ok(rows::decode_document(&self.get(&rows::document_key(name)?)?)?.bytes)
+        };
+        let devices = Devices::load(&SealSettings::default(), &data.join("development-root-key.json"))?;
+        let seal = SealDocument::parse(&document("seal")?, Environment::Dev)?;
+        let root = unseal_alone(&seal, &devices)?;
+        let keys = Unlocked::open(&document("keyring")?, &root, Environment::Dev, 0)?;
+        let reserved = keys.reserve(1, keys.as_of())?.context("uses of the key")?;
+        Ok(reserved.made_durable())
     }
 
     /// A card's row and index entry as they stand: what an older copy of the store holds.

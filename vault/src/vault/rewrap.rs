@@ -8,7 +8,7 @@ use super::approve::Approved;
 use super::{Caller, State, Vault};
 use crate::error::VaultError;
 use crate::keyring::{KeyState, Purpose, Unlocked};
-use crate::record::{self, Binding};
+use crate::record;
 use crate::rewrap::{Active, DOCUMENT, Job, Jobs};
 use crate::store::{CollectionId, Replacement, Row, Store};
 use cordon_audit::{Action, Event, Name, Outcome};
@@ -265,13 +265,7 @@ impl<S: Store> Vault<S> {
         active: Active,
         row: &Row,
     ) -> Result<Option<Replacement>, record::ChangeError> {
-        let binding = Binding {
-            environment: self.environment,
-            collection,
-            token: &row.token,
-            card_id: row.card_id,
-            expires_at: row.expires_at,
-        };
+        let binding = self.binding(row);
         let is_known = |version: u32| keys.index_keys(collection).any(|key| key.version() == version);
         let gone = row.index.iter().map(|entry| entry.version).find(|version| !is_known(*version));
         let add = match keys.active_index_key(collection) {

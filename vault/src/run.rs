@@ -13,7 +13,7 @@ use cordon_daemon::clock::SystemClock;
 use cordon_daemon::config::EX_CONFIG;
 use cordon_daemon::confine::{Confinement, Outbound};
 use cordon_daemon::drain::{DEADLINE, Drain};
-use cordon_daemon::process::{Hardening, NotHardened, harden};
+use cordon_daemon::process::{Hardening, NotHardened, give_way, harden};
 use cordon_daemon::scrub;
 use cordon_daemon::server::{Limits, Listener, Refused, Reserved, reserve, serve};
 use cordon_daemon::telemetry::{self, Format};
@@ -369,6 +369,7 @@ fn start_stepping(
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(StartError::Thread)?;
     let work = move || {
+        give_way();
         while !drain.is_triggered() {
             let wait = step(&runtime);
             // A step may have decrypted records.

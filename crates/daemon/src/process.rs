@@ -63,6 +63,18 @@ impl Measure {
     }
 }
 
+/// Lets every other thread go before the calling one, for work in the background that nobody waits for. Where the kernel
+/// does not let it, it goes on as it was.
+pub fn give_way() {
+    // For the kernel a thread is a process of its own here, and no process id is the calling one.
+    if let Err(error) = rustix::process::setpriority_process(None, BACKGROUND) {
+        tracing::warn!(%error, "a background thread keeps its priority");
+    }
+}
+
+/// A ninth of the weight of a thread that answers requests (`sched(7)`): where processors are idle it changes nothing.
+const BACKGROUND: i32 = 10;
+
 impl fmt::Display for Measure {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(self.as_str())

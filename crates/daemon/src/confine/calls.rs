@@ -65,6 +65,8 @@ fn allowed(confinement: &Confinement) -> Result<Rules, CallsError> {
     only(libc::SYS_prctl, vec![vec![equals(0, wide(libc::PR_SET_NAME))?], vec![equals(0, PR_SET_VMA)?]])?;
     // Limits are read, not set.
     only(libc::SYS_prlimit64, vec![vec![null(2)?]])?;
+    // A thread's own priority: work in the background gives way. Raising it again takes a privilege that nothing here has.
+    only(libc::SYS_setpriority, vec![vec![equals(0, wide(libc::PRIO_PROCESS))?, equals(1, 0)?]])?;
     // Non-blocking mode, close-on-exec, "is this a terminal"; no device control.
     let controls = [wide(libc::FIONBIO), wide(libc::FIOCLEX), libc::TCGETS];
     let controls = controls.into_iter().map(|request| Ok(vec![equals(1, request)?]));

@@ -28,6 +28,7 @@ mod policy;
 mod retention;
 mod sample;
 mod status;
+mod store;
 mod token;
 
 use arguments::Arguments;

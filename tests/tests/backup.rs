@@ -100,6 +100,12 @@ impl Vaulted {
         Ok(tokens)
     }
 
+    fn assert_whole(&self) -> Result<()> {
+        let output = self.cordon(&["store", "verify"])?;
+        ensure!(output.status.success(), "{}", said(&output));
+        Ok(())
+    }
+
     async fn reveals(&self, tokens: &[Token]) -> Result<()> {
         let client = self.stack.revealer("gateway-egress")?;
         for (start, page) in (0..).step_by(500).zip(tokens.chunks(500)) {
@@ -156,6 +162,7 @@ async fn a_backup_taken_under_load_is_restored_on_an_empty_machine() -> Result<(
     vaulted.reveals(&tokens).await?;
     assert_eq!(vaulted.tokenize(0, CARDS).await?, tokens, "known cards keep their tokens");
     assert!(vaulted.stack.audit("vault").contains("\"what\":\"restore\""), "the new log begins with it");
+    vaulted.assert_whole()?;
     Ok(())
 }
 
@@ -230,11 +237,14 @@ async fn a_stale_backup_needs_two_custodians_and_brings_nothing_back() -> Result
         audit.contains("\"reason\":\"stale-accepted\"") && audit.contains("\"by\":[\"age1"),
         "who accepted"
     );
+    // Erased and used without a key while it was restored, and counted with it.
+    assert!(audit.contains("\"on\":\"changed-by-restore-2\""), "the tally took them up");
+    vaulted.assert_whole()?;
     // The accepted restore is the new beginning: the next start is an ordinary one.
     vaulted.stack.vault.terminate().await?;
     vaulted.stack.restart_vault()?;
     vaulted.stack.unseal().await?;
-    Ok(())
+    vaulted.assert_whole()
 }
 
 /// Whether the single-use token opens now.

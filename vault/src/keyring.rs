@@ -20,7 +20,7 @@ pub use state::{KeyState, Withheld};
 
 use crate::keys::{CommitKey, DataKey, DocumentKey, IndexKey, Kek, KeyError, KeyId, PreparedMac, RootKey};
 use crate::record::xaes::XaesKey;
-use crate::store::CollectionId;
+use crate::store::{CollectionId, TallyMac};
 use budget::Budget;
 use change::Slot;
 use document::KeyRow;
@@ -37,6 +37,8 @@ pub struct Unlocked {
     document: Document,
     authority: Arc<Authority>,
     collections: BTreeMap<u32, CollectionKeys>,
+    /// What the store's rows are hashed with.
+    tally: Option<Arc<TallyMac>>,
     /// Blocks of uses that this keyring reserves and that count once it is durable.
     reserved: Vec<(Arc<Budget>, u64)>,
 }
@@ -92,11 +94,13 @@ impl Unlocked {
             epoch: 1,
             as_of: now,
             keys: Vec::new(),
+            tally: None,
             closed: BTreeMap::new(),
             seal_generation: 1,
         };
         let slot = Slot { purpose: Purpose::Kek, collection: None, version: 1, wrapped_by: None };
         change::add_key(&mut document, slot, &Kek::generate()?, &authority.wrapper, now)?;
+        change::add_tally_key(&mut document, &authority.wrapper, now)?;
         Unlocked::assemble(document, authority, &BTreeMap::new(), Origin::Made)
     }
 
@@ -137,7 +141,7 @@ impl Unlocked {
         self.document.to_bytes(&self.authority.mac)
     }
 
-    /// How many changes this keyring has seen.
+    /// How many changes it has seen.
     #[must_use]
     pub fn epoch(&self) -> u64 {
         self.document.epoch
@@ -221,6 +225,12 @@ impl Unlocked {
         }
     }
 
+    /// What the store's rows are hashed with; none in a keyring of an older version that has reserved nothing yet.
+    #[must_use]
+    pub fn tally(&self) -> Option<&Arc<TallyMac>> {
+        self.tally.as_ref()
+    }
+
     /// Every key of the keyring, without its bytes.
     #[must_use]
     pub fn list(&self) -> Vec<KeyInfo> {
@@ -292,8 +302,9 @@ impl Unlocked {
         present: &BTreeMap<u32, CollectionKeys>,
         origin: Origin,
     ) -> Result<Unlocked, KeyringError> {
+        let tally = wrap::tally_of(&document, &authority.wrapper)?;
         let mut unlocked =
-            Unlocked { document, authority, collections: BTreeMap::new(), reserved: Vec::new() };
+            Unlocked { document, authority, collections: BTreeMap::new(), tally, reserved: Vec::new() };
         let wrappers = unlocked.kek_wrappers()?;
         let environment = unlocked.document.environment;
         for row in &unlocked.document.keys {

@@ -183,6 +183,7 @@ fn run(checked: Checked, mut hardening: Hardening) -> Result<(), StartError> {
         devices,
         hardening,
         keyring_epoch: recovered.keyring_epoch.unwrap_or(0),
+        tally_anchor: recovered.tally_sequence,
         sad_ttl: config.sad_ttl(),
         sad_max: config.sad.max,
         recipients: config.backup.recipients().map_err(StartError::Recipients)?,

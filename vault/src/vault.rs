@@ -42,6 +42,7 @@ mod rewrap;
 mod select;
 mod settle;
 mod stream;
+mod tally;
 mod tokenize;
 
 pub use approve::Answer;
@@ -79,7 +80,11 @@ pub struct Vault<S> {
     keeper: tokio::sync::Mutex<retention::Keeper>,
     /// When records were erased.
     ledger: tokio::sync::Mutex<retention::Ledger>,
-    metrics: crate::metrics::Metrics,
+    metrics: Arc<crate::metrics::Metrics>,
+    /// The highest commit that the audit log knows to have changed rows since the store has a tally of them.
+    tally_anchor: Option<u64>,
+    /// Walks that compare the rows with their tally.
+    checks: Arc<Mutex<tally::Checks>>,
     /// Whom backups are encrypted to.
     recipients: Option<Recipients>,
     /// Whether a backup is being taken.
@@ -106,6 +111,8 @@ pub struct Parts<S> {
     pub hardening: Hardening,
     /// The highest keyring epoch in the audit log.
     pub keyring_epoch: u64,
+    /// The highest commit in it that changed rows since the store has a tally of them.
+    pub tally_anchor: Option<u64>,
     /// How long a security code is held.
     pub sad_ttl: Duration,
     /// How many are held at once.
@@ -205,7 +212,9 @@ impl<S: Store> Vault<S> {
             started,
             keeper,
             ledger,
-            metrics: crate::metrics::Metrics::new(),
+            metrics: Arc::default(),
+            tally_anchor: parts.tally_anchor,
+            checks: Arc::default(),
             recipients: parts.recipients,
             backing_up: Arc::default(),
         })

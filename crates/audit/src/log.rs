@@ -71,6 +71,9 @@ pub struct Recovered {
     pub store_sequence: Option<u64>,
     /// The highest keyring epoch in any line since then: a keyring before it was put back.
     pub keyring_epoch: Option<u64>,
+    /// The highest store sequence of a change of rows since then, once the store has a tally: one that ends before it was
+    /// put back.
+    pub tally_sequence: Option<u64>,
     /// Whether the log was made now.
     pub created: bool,
 }
@@ -155,6 +158,7 @@ impl Log {
             torn_bytes: tail.torn,
             store_sequence: walk.commit,
             keyring_epoch: walk.epoch,
+            tally_sequence: walk.tally,
             created,
         };
         let medium = Appending::start(files, found.last(), recovered.size).map_err(at)?;

@@ -51,6 +51,8 @@ pub(crate) struct Walk {
     pub(crate) commit: Option<u64>,
     /// The highest keyring epoch seen.
     pub(crate) epoch: Option<u64>,
+    /// The highest store sequence of a change of rows, since the store has a tally of them.
+    pub(crate) tally: Option<u64>,
 }
 
 impl Default for Walk {
@@ -61,6 +63,7 @@ impl Default for Walk {
             leaf: TreeHash::of_nothing(),
             commit: None,
             epoch: None,
+            tally: None,
         }
     }
 }
@@ -75,8 +78,11 @@ impl Walk {
         self.tree.push(self.leaf);
         if outline.is_restore() {
             // From here on the store is the one that was put back: what was known of the one before ends.
-            (self.commit, self.epoch) = (outline.commit, outline.epoch);
+            (self.commit, self.epoch, self.tally) = (outline.commit, outline.epoch, None);
         } else {
+            if outline.begins_tally() || (self.tally.is_some() && outline.is_of_rows()) {
+                self.tally = self.tally.max(outline.commit);
+            }
             self.commit = self.commit.max(outline.commit);
             self.epoch = self.epoch.max(outline.epoch);
         }

@@ -93,6 +93,25 @@ mod tests {
     }
 
     #[test]
+    fn changes_of_rows_are_an_anchor_from_the_first_tally_to_the_next_restore() {
+        let scratch = tempfile::tempdir().unwrap();
+        let after = |action, outcome, sequence| {
+            let (log, _) = Log::open(scratch.path(), ORIGIN).unwrap();
+            log.append_blocking(Event::new(action, outcome).store_sequence(sequence)).unwrap();
+            log.close().unwrap();
+            reopen(scratch.path()).unwrap().tally_sequence
+        };
+        use Action::{Delete, KeyReserve, Restore, StoreVerify, Tokenize};
+        assert_eq!(after(Tokenize, Outcome::Allowed, 1), None, "there is no tally yet");
+        assert_eq!(after(StoreVerify, Outcome::Failed, 2), None);
+        assert_eq!(after(StoreVerify, Outcome::Allowed, 3), Some(3));
+        assert_eq!(after(Delete, Outcome::Allowed, 5), Some(5));
+        assert_eq!(after(KeyReserve, Outcome::Allowed, 7), Some(5), "a document is no row");
+        assert_eq!(after(Restore, Outcome::Allowed, 4), None);
+        assert_eq!(after(Tokenize, Outcome::Allowed, 6), None, "not until the tally is taken up again");
+    }
+
+    #[test]
     fn appends_of_many_tasks_share_syncs_on_a_real_disk() {
         let scratch = tempfile::tempdir().unwrap();
         let (log, _) = Log::open(scratch.path(), ORIGIN).unwrap();

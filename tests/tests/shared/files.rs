@@ -40,6 +40,23 @@ impl Files {
         Ok(self.database.persist(PersistMode::SyncAll)?)
     }
 
+    /// All rows, index entries and tallies.
+    pub(crate) fn rows(&self) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+        let mut pairs = Vec::new();
+        for pair in self.keyspace.iter() {
+            let (key, value) = pair.into_inner()?;
+            if rows::kind(&key) != rows::Kind::Other {
+                pairs.push((key.to_vec(), value.to_vec()));
+            }
+        }
+        Ok(pairs)
+    }
+
+    pub(crate) fn remove(&self, key: &[u8]) -> Result<()> {
+        self.keyspace.remove(key)?;
+        Ok(self.database.persist(PersistMode::SyncAll)?)
+    }
+
     pub(crate) fn sealed(&self, collection: CollectionId, token: &Token) -> Result<Vec<u8>> {
         Ok(rows::decode_row(&self.get(&rows::row_key(collection, token))?)?.sealed.to_vec())
     }

@@ -7,8 +7,9 @@ use crate::configuration::{Settings, block_on};
 use crate::exit::{Failure, Verdict};
 use crate::layout;
 use clap::{Args, Subcommand};
-use cordon_client::Administrator;
-use cordon_wire::{Approval, ApprovalList, ApprovalState, Operation};
+use cordon_client::{Administrator, ClientError};
+use cordon_wire::{Approval, ApprovalList, ApprovalState, Operation, ProblemCode};
+use serde::Serialize;
 
 /// `cordon approvals`.
 #[derive(Debug, Args)]
@@ -89,6 +90,26 @@ pub(crate) fn ask(
         .console()
         .answer(&approval, |approval| format!("{}Then run this command again.\n", describe(approval)))?;
     Ok(Verdict::Waiting)
+}
+
+/// The answer of an operation that takes approvals, or asks for them if that is what is missing.
+pub(crate) fn answer_or_ask<T: Serialize>(
+    settings: &Settings,
+    administrator: &Administrator,
+    operation: &Operation,
+    answered: Result<T, ClientError>,
+    describe: impl FnOnce(&T) -> String,
+) -> Result<Verdict, Failure> {
+    match answered {
+        Ok(answer) => {
+            settings.console().answer(&answer, describe)?;
+            Ok(Verdict::Fine)
+        }
+        Err(ClientError::Problem(problem)) if problem.code == ProblemCode::ApprovalRequired => {
+            ask(settings, administrator, operation)
+        }
+        Err(other) => Err(other.into()),
+    }
 }
 
 /// The id of a request: our own alphabet, as it becomes part of a path.

@@ -6,7 +6,7 @@ use crate::configuration::Settings;
 use crate::exit::{Failure, Verdict};
 use crate::output::Console;
 use crate::{
-    approvals, audit, backup, cert, collection, custody, dev, doctor, export, import, keys, policy,
+    approvals, audit, backup, cert, collection, custody, dev, doctor, export, import, keys, policy, restore,
     retention, sample, status, store, token,
 };
 use clap::{Args, CommandFactory, Parser, Subcommand};
@@ -72,6 +72,9 @@ enum Command {
     /// Take and verify backups of the vault
     #[command(subcommand)]
     Backup(backup::Backups),
+    /// Accept a restored backup that is not known to be the newest; two custodians must approve
+    #[command(subcommand)]
+    Restore(restore::Restores),
     /// Check a policy bundle and explain its decisions
     #[command(subcommand)]
     Policy(policy::Policies),
@@ -127,6 +130,7 @@ impl Arguments {
             Command::Import(import) => import.run(&settings),
             Command::Export(export) => export.run(&settings),
             Command::Backup(backups) => backups.run(&settings),
+            Command::Restore(restores) => restores.run(&settings),
             Command::Policy(policies) => policies.run(&settings),
             Command::Cert(certificates) => certificates.run(&settings),
             Command::Audit(audits) => audits.run(&settings),

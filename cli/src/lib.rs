@@ -25,6 +25,7 @@ mod layout;
 mod output;
 mod pki;
 mod policy;
+mod restore;
 mod retention;
 mod sample;
 mod status;

@@ -3,6 +3,7 @@
 //! Must never call a collection good by its own count, nor destroy a key: the vault verifies, and destruction is a step
 //! of its own. Tests: below, and `tests/tests/retention.rs`.
 
+use crate::approvals;
 use crate::collection;
 use crate::configuration::{Settings, block_on};
 use crate::exit::{Failure, Verdict};
@@ -12,7 +13,7 @@ use clap::{Args, Subcommand};
 use cordon_card::CollectionName;
 use cordon_client::Administrator;
 use cordon_wire::{
-    DEFAULT_REWRAP_RATE, KeyPurpose, RetainReason, Retention, RetentionReport, RetentionRequest,
+    DEFAULT_REWRAP_RATE, KeyPurpose, Operation, RetainReason, Retention, RetentionReport, RetentionRequest,
     RetentionStatus, RewrapRequest, RewrapState, RewrapStatus, RotateRequest, VersionNeed,
 };
 use serde::Serialize;
@@ -35,7 +36,8 @@ pub(crate) enum Retentions {
 #[derive(Debug, Args)]
 #[command(
     after_help = "The rule holds at once, also for the cards that are there. Cards whose time is over are not given out, and are erased
-within the hour.
+within the hour. A rule that ends their time earlier than the one before takes two custodians: the first run asks for that
+and ends with 75, the same command does it afterwards. Keeping cards for longer takes none.
 
 Examples:
   cordon retention set --collection cards --days 400
@@ -116,9 +118,9 @@ impl Retentions {
         match self {
             Self::Set(set) => {
                 let request = RetentionRequest { collection: set.collection.clone(), retention: set.rule()? };
-                let report = block_on(async { Ok(vault.set_retention(&request).await?) })?;
-                settings.console().answer(&report, describe)?;
-                Ok(Verdict::Fine)
+                let report = block_on(async { Ok(vault.set_retention(&request).await) })?;
+                let operation = Operation::ShortenRetention(request);
+                approvals::answer_or_ask(settings, &vault, &operation, report, describe)
             }
             Self::Show(Show {}) => {
                 let report = block_on(async { Ok(vault.retention().await?) })?;

@@ -7,16 +7,19 @@ use crate::custody;
 use crate::exit::{Failure, Verdict};
 use crate::layout;
 use clap::Args;
-use cordon_wire::{HardeningItem, SealKind, SealState, SealStatus, Status};
+use cordon_wire::{AwaitingRestore, HardeningItem, SealKind, SealState, SealStatus, Status};
 
 /// `cordon status`.
 #[derive(Debug, Args)]
-#[command(after_help = "Exits 1 while the vault is not unsealed, so that a script can wait for it.
+#[command(
+    after_help = "Exits 1 while the vault is not unsealed or a restored backup waits for acceptance, so that a script can
+wait for it.
 
 Examples:
   cordon status
   cordon status --json | jq .seal.state
-  until cordon status > /dev/null 2>&1; do sleep 1; done")]
+  until cordon status > /dev/null 2>&1; do sleep 1; done"
+)]
 pub(crate) struct Show {}
 
 impl Show {
@@ -25,7 +28,8 @@ impl Show {
         let administrator = settings.administrator()?;
         let status = block_on(async { Ok(administrator.status().await?) })?;
         settings.console().answer(&status, describe)?;
-        Ok(if status.seal.state == SealState::Unsealed { Verdict::Fine } else { Verdict::Refused })
+        let serves = status.seal.state == SealState::Unsealed && status.awaiting_restore.is_none();
+        Ok(if serves { Verdict::Fine } else { Verdict::Refused })
     }
 }
 
@@ -59,6 +63,9 @@ fn describe(status: &Status) -> String {
         ("Policy", format!("sha-256 {}", status.policy_digest)),
         ("Hardening", hardening(&status.hardening)),
     ];
+    if let Some(awaiting) = &status.awaiting_restore {
+        rows.push(("Restore", restore(awaiting)));
+    }
     for warning in &status.warnings {
         rows.push(("Warning", warning.clone()));
     }
@@ -70,8 +77,17 @@ fn describe(status: &Status) -> String {
         out.push('\n');
         out.push_str(&custody::describe(&status.seal));
         out.push('\n');
+    } else if let Some(awaiting) = &status.awaiting_restore {
+        out.push_str(&format!("\nNext: cordon restore accept {}\n", awaiting.restore.backup));
     }
     out
+}
+
+fn restore(AwaitingRestore { restore, known_sequence, .. }: &AwaitingRestore) -> String {
+    let ends = layout::count(restore.sequence);
+    let known =
+        known_sequence.map_or("lost".to_owned(), |known| format!("at commit {}", layout::count(known)));
+    format!("{} WAITS for two custodians\nit ends at commit {ends}, the audit log is {known}", restore.backup)
 }
 
 fn audit(status: &Status) -> String {
@@ -127,7 +143,7 @@ fn hardening(items: &[HardeningItem]) -> String {
 mod tests {
     use super::*;
     use cordon_card::Environment;
-    use cordon_wire::{AuditStatus, StoreStatus};
+    use cordon_wire::{AcceptRestore, AuditStatus, StoreStatus};
 
     fn sample(state: SealState) -> Status {
         let item = |name: &str, in_force| HardeningItem { name: name.to_owned(), in_force, without: None };
@@ -160,6 +176,7 @@ mod tests {
                 item("memory_locked", false),
             ],
             policy_digest: "a".repeat(64),
+            awaiting_restore: None,
             last_backup: Some("2026-05-06T07:08:09Z".into()),
             warnings: vec!["key data/cards/1 reaches the end of its cryptoperiod ".repeat(3)],
         }
@@ -179,6 +196,22 @@ mod tests {
         assert!(text.contains("NOT in force: memory_locked"), "{text}");
         assert!(text.contains("3 of 5 custodians' shares\n"), "{text}");
         assert!(text.contains("12,345 lines"), "{text}");
+    }
+
+    #[test]
+    fn a_restore_that_waits_says_what_is_missing_and_what_to_do_next() {
+        let restore = AcceptRestore { backup: "backup-x".into(), sequence: 3_000, epoch: Some(3), line: 7 };
+        let awaiting = AwaitingRestore { restore, known_sequence: Some(5_000), known_epoch: Some(5) };
+        let mut status = sample(SealState::Unsealed);
+        status.awaiting_restore = Some(awaiting.clone());
+        let text = describe(&status);
+        assert!(text.ends_with("\nNext: cordon restore accept backup-x\n"), "{text}");
+        assert!(text.contains("ends at commit 3,000, the audit log is at commit 5,000"), "{text}");
+        assert!(text.lines().all(|line| line.chars().count() <= layout::WIDTH), "{text}");
+        status.seal.state = SealState::Sealed;
+        assert!(describe(&status).contains("Next: cordon unseal"), "one thing after the other");
+        let lost = super::restore(&AwaitingRestore { known_sequence: None, ..awaiting });
+        assert!(lost.ends_with("the audit log is lost"), "{lost}");
     }
 
     #[test]

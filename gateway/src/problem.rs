@@ -251,6 +251,7 @@ impl Fault {
     const fn of_vault_code(code: ProblemCode) -> Self {
         match code {
             ProblemCode::Sealed | ProblemCode::NotInitialized => Self::Vault("vault-unavailable.sealed"),
+            ProblemCode::RestoreNotAccepted => Self::Vault("vault-unavailable.restore-not-accepted"),
             ProblemCode::Denied | ProblemCode::Unauthenticated | ProblemCode::DestinationNotAllowed => {
                 Self::Denied("denied.by-vault")
             }

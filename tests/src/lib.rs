@@ -13,6 +13,7 @@ pub mod process;
 pub mod search;
 pub mod stack;
 pub mod stub;
+pub mod vaulted;
 
 /// How long the harness waits for what should happen at once, times `PATIENCE` (an integer) on slow machines.
 #[must_use]

@@ -3,17 +3,18 @@
 
 mod files;
 
+use crate::cards;
 use crate::https::{self, Answer};
 use crate::pki::{Authority, Files};
 use crate::process::Daemon;
 use crate::stub::{self, Received, Respond, Stub};
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
-use cordon_card::CollectionName;
+use cordon_card::{CollectionName, Token};
 use cordon_client::{Administrator, Endpoint, Revealer, Tokenizer};
 use cordon_wire::{
-    CreateCollection, Delivery, DestroyRequest, DestructionRecord, InitRequest, KeyPurpose, NewCustodian,
-    Operation, SealKind, SealState, ShareText, TokenProfile, UnsealRequest,
+    CreateCollection, Delivery, DestroyRequest, DestructionRecord, InitRequest, ItemResult, KeyPurpose,
+    NewCustodian, Operation, ProblemCode, SealKind, SealState, ShareText, TokenProfile, UnsealRequest,
 };
 use files::{write_bundle, write_gateway_configuration, write_private, write_vault_configuration};
 use http::Request;
@@ -194,6 +195,12 @@ impl Stack {
         Ok(())
     }
 
+    /// The shares of a Shamir seal, each with its custodian; none under another seal.
+    #[must_use]
+    pub fn shares(&self) -> &[(String, ShareText)] {
+        &self.shares
+    }
+
     /// Gives as many shares as the seal wants, or asks a development seal to open.
     ///
     /// # Errors
@@ -346,6 +353,18 @@ impl Stack {
     /// A certificate can't be read.
     pub fn revealer(&self, service: &str) -> Result<Revealer> {
         Ok(Revealer::new(self.endpoint(service, "data")?))
+    }
+
+    /// Why a token does not open for the route `charge`; none if it does.
+    ///
+    /// # Errors
+    /// The whole call is refused.
+    pub async fn opens(&self, token: &Token) -> Result<Option<ProblemCode>> {
+        let answer = self.revealer("gateway-egress")?.detokenize(&cards()?, &cards::reveal(token)).await?;
+        Ok(match answer.items.into_iter().next().context("one item")? {
+            ItemResult::Ok(_) => None,
+            ItemResult::Error(problem) => Some(problem.code),
+        })
     }
 
     /// Address of one of the gateway's listeners.

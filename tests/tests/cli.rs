@@ -49,6 +49,20 @@ impl Cli<'_> {
         .await?
     }
 
+    /// Two custodians approve what a command asked for; the operator may not.
+    async fn approve(&self, asked: &Output) -> Result<()> {
+        assert_eq!(asked.status.code(), Some(75), "two custodians are missing");
+        let asked: serde_json::Value = serde_json::from_slice(&asked.stdout)?;
+        let id = asked.get("id").and_then(serde_json::Value::as_str).context("an id")?;
+        let refused = self.run(&["approvals", "approve", id], "").await?;
+        assert_eq!(refused.status.code(), Some(1), "the operator is no custodian");
+        for custodian in ["custodian-1", "custodian-2"] {
+            let config = format!("{custodian}.toml");
+            self.json_with(&config, &["approvals", "approve", id], "").await?;
+        }
+        Ok(())
+    }
+
     async fn json(&self, arguments: &[&str], input: &str) -> Result<serde_json::Value> {
         self.json_with("cordon.toml", arguments, input).await
     }
@@ -120,16 +134,8 @@ async fn an_operator_initialises_unseals_rotates_and_verifies() -> Result<()> {
     let path = file.to_string_lossy();
     let destroy = ["keys", "destroy", "data", "--collection", "cards", "--version", "1", "--record", &*path];
     let waits = cli.run(&destroy, "").await?;
-    assert_eq!(waits.status.code(), Some(75), "two custodians are missing");
-    let waits: serde_json::Value = serde_json::from_slice(&waits.stdout)?;
-    let id = waits["id"].as_str().context("an id")?;
     assert!(!file.exists(), "no record of what was not destroyed");
-    let refused = cli.run(&["approvals", "approve", id], "").await?;
-    assert_eq!(refused.status.code(), Some(1), "the operator is no custodian");
-    for custodian in ["custodian-1", "custodian-2"] {
-        let config = format!("{custodian}.toml");
-        cli.json_with(&config, &["approvals", "approve", id], "").await?;
-    }
+    cli.approve(&waits).await?;
     assert!(cli.json(&["approvals"], "").await?.to_string().contains(r#""state":"approved""#));
     let record = cli.json(&destroy, "").await?;
     assert_eq!(record, serde_json::from_slice::<serde_json::Value>(&std::fs::read(&file)?)?);
@@ -141,7 +147,9 @@ async fn an_operator_initialises_unseals_rotates_and_verifies() -> Result<()> {
     assert!(shown.to_string().contains("key_version"), "{shown}");
     let early = cli.run(&["retention", "verify"], "").await?;
     assert_eq!(early.status.code(), Some(1), "nobody has said how long cards are kept");
-    cli.json(&["retention", "set", "--collection", "cards", "--days", "400"], "").await?;
+    let rule = ["retention", "set", "--collection", "cards", "--days", "400"];
+    cli.approve(&cli.run(&rule, "").await?).await?;
+    cli.json(&rule, "").await?;
     let verified = cli.json(&["retention", "verify"], "").await?;
     assert!(verified.to_string().contains(r#""good":true"#), "{verified}");
     let key = ["--collection", "cards", "--version", "2"];

@@ -9,8 +9,8 @@ use cordon_tests::cards::{self, done};
 use cordon_tests::stack::{self, Options, Stack};
 use cordon_vault::store::{FjallStore, Store};
 use cordon_wire::{
-    Delivery, InitRequest, KeyPurpose, NewCustodian, Problem, ProblemCode, RekeyRequest, RekeyShare,
-    RekeyState, RekeyStatus, RotateRequest, SealKind, SealState, ShareText, UnsealRequest,
+    ApprovalState, Delivery, InitRequest, KeyPurpose, NewCustodian, Problem, ProblemCode, RekeyRequest,
+    RekeyShare, RekeyState, RekeyStatus, RotateRequest, SealKind, SealState, ShareText, UnsealRequest,
 };
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -246,15 +246,18 @@ async fn a_new_root_key_touches_no_record_and_the_old_shares_open_nothing() -> R
     let operation =
         cordon_wire::Operation::DestroyKey { purpose: KeyPurpose::Kek, collection: None, version: 1 };
     let asked = administrator.request_approval(&operation).await?;
-    let unacknowledged = ceremony.stack.administrator_as("custodian-5")?;
+    let unacknowledged = ceremony.stack.administrator_as("custodian-3")?;
     assert_eq!(problem(unacknowledged.approve(&asked.id).await)?.code, ProblemCode::NotAcknowledged);
+    let without_a_share = ceremony.stack.administrator_as("custodian-5")?;
+    without_a_share.acknowledge().await?;
+    assert_eq!(problem(without_a_share.approve(&asked.id).await)?.code, ProblemCode::NotACustodian);
     ceremony.stack.administrator_as("custodian-1")?.approve(&asked.id).await?;
     let old = ceremony.shares.clone();
     let keys = administrator.keys().await?.keys;
     ceremony.rekey(&[1, 2, 3], true, [2, 3]).await?;
     assert_eq!(ceremony.card(1).await?, token);
     assert_eq!(administrator.keys().await?.keys, keys, "no key but the root has changed");
-    unacknowledged.acknowledge().await?;
+    // The third one acknowledged with a new share.
     unacknowledged.approve(&asked.id).await?;
     ceremony.reseal().await?;
     for (number, share) in (1..).zip(old.values()) {
@@ -265,6 +268,46 @@ async fn a_new_root_key_touches_no_record_and_the_old_shares_open_nothing() -> R
     ceremony.unseal(&[3, 1]).await?;
     assert_eq!(ceremony.card(1).await?, token);
     let destroy = cordon_wire::DestroyRequest { purpose: KeyPurpose::Kek, collection: None, version: 1 };
+    ceremony.stack.administrator()?.destroy_key(&destroy).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn who_was_left_out_by_a_rekey_approves_nothing_any_more() -> Result<()> {
+    let mut ceremony = Ceremony::start().await?;
+    let administrator = ceremony.stack.administrator()?;
+    administrator.rotate(&RotateRequest { purpose: KeyPurpose::Kek, collection: None }).await?;
+    let operation =
+        cordon_wire::Operation::DestroyKey { purpose: KeyPurpose::Kek, collection: None, version: 1 };
+    let destroy = cordon_wire::DestroyRequest { purpose: KeyPurpose::Kek, collection: None, version: 1 };
+    let custodian = |ceremony: &Ceremony, number| ceremony.stack.administrator_as(&name(number));
+    let id = administrator.request_approval(&operation).await?.id;
+    // The control: while they hold shares, 1 and 2 are enough.
+    for number in [1, 2] {
+        custodian(&ceremony, number)?.approve(&id).await?;
+    }
+    let state = |list: cordon_wire::ApprovalList| {
+        let one = list.approvals.into_iter().find(|one| one.id == id).context("the request")?;
+        Ok::<_, anyhow::Error>((one.state, one.approved_by))
+    };
+    let both = vec![name(1), name(2)];
+    assert_eq!(state(administrator.approvals().await?)?, (ApprovalState::Approved, both));
+
+    // 2 is left out, and the bundle still names 2 as a custodian.
+    ceremony.rekey(&[1, 3, 4], false, [3, 4]).await?;
+    assert_eq!(state(administrator.approvals().await?)?, (ApprovalState::Pending, vec![name(1)]));
+    let refused = problem(administrator.destroy_key(&destroy).await)?;
+    assert_eq!(refused.code, ProblemCode::ApprovalRequired, "what 2 approved before counts no more");
+    for answer in [custodian(&ceremony, 2)?.approve(&id).await, custodian(&ceremony, 2)?.reject(&id).await] {
+        assert_eq!(problem(answer)?.code, ProblemCode::NotACustodian);
+    }
+    ceremony.stack.vault.kill()?;
+    ceremony.stack.restart_vault()?;
+    ceremony.unseal(&[1, 3]).await?;
+    let refused = problem(custodian(&ceremony, 2)?.approve(&id).await)?;
+    assert_eq!(refused.code, ProblemCode::NotACustodian, "nor after a restart");
+    assert!(ceremony.stack.audit("vault").contains("\"reason\":\"not-a-custodian\""));
+    custodian(&ceremony, 4)?.approve(&id).await?;
     ceremony.stack.administrator()?.destroy_key(&destroy).await?;
     Ok(())
 }

@@ -393,6 +393,72 @@ async fn from_shares_to_the_hsm_to_a_static_key_and_back_without_touching_a_reco
 }
 
 #[tokio::test]
+async fn from_a_static_key_to_shares_without_touching_a_record_and_the_key_opens_nothing_more() -> Result<()>
+{
+    let keys = Keys::new()?;
+    let stack = Stack::start(keys.options(SealKind::Static, keys.static_key())).await?;
+    let identities = (1..=3).map(|number| (name(number), Identity::generate())).collect();
+    let tokens = fill(&stack).await?;
+    let mut moving = Moving { stack, identities, shares: BTreeMap::new(), tokens };
+    let before = moving.rows()?;
+    assert_eq!(before.len(), usize::try_from(CARDS)?);
+    moving.stack.vault.kill()?;
+    let store = moving.stack.vault_data().join("store");
+    let static_seal = FjallStore::open(&store, None)?.document("seal")?.context("a seal")?;
+    moving.stack.restart_vault()?;
+
+    // The shares are out, and the key counts until a quorum of them came back: across a restart, too.
+    let to_shares = moving.to_shares();
+    let begun = moving.begin(&to_shares).await?;
+    assert_eq!((begun.state, begun.to, begun.issued.len()), (RekeyState::Proving, SealKind::Shamir, 3));
+    restart(&mut moving.stack)?;
+    moving.check(SealKind::Static).await?;
+    let begun = moving.begin(&to_shares).await?;
+    moving.shares = moving.fetched(&begun)?;
+    let share = |number: u8| moving.shares.get(&name(number)).cloned().context("a share");
+    moving.give(&begun.id, 1, &share(1)?).await?;
+    moving.check(SealKind::Static).await?;
+    assert_eq!(moving.give(&begun.id, 2, &share(2)?).await?.state, RekeyState::Done);
+    moving.check(SealKind::Shamir).await?;
+
+    // The key is configured and its file is there, and it opens nothing.
+    restart(&mut moving.stack)?;
+    assert_eq!(state(&moving.stack).await?.0, SealState::Sealed);
+    let asked = UnsealRequest { share: None, acknowledge: false };
+    match moving.stack.administrator()?.unseal(&asked).await {
+        Err(ClientError::Problem(problem)) => assert_eq!(problem.code, ProblemCode::BadShare),
+        other => anyhow::bail!("not refused: {other:?}"),
+    }
+    moving.unseal_by_shares().await?;
+    moving.check(SealKind::Shamir).await?;
+    assert_eq!(moving.rows()?, before, "no record was touched");
+    moving.unseal_by_shares().await?;
+    moving.check(SealKind::Shamir).await?;
+    known(&moving.stack, &moving.tokens).await?;
+
+    // Nor with the seal of before put back: its root key is the same, and the keyring knows that it is over.
+    moving.stack.vault.kill()?;
+    let present = {
+        let store = FjallStore::open(&store, None)?;
+        let present = store.document("seal")?.context("a seal")?;
+        store.put_document("seal", Some(present.version), static_seal.bytes).await?;
+        present
+    };
+    moving.stack.restart_vault()?;
+    assert_eq!(state(&moving.stack).await?.0, SealState::Sealed);
+    assert!(moving.stack.audit("vault").contains("seal-rolled-back"));
+    moving.stack.vault.kill()?;
+    {
+        let store = FjallStore::open(&store, None)?;
+        let rolled_back = store.document("seal")?.context("a seal")?;
+        store.put_document("seal", Some(rolled_back.version), present.bytes).await?;
+    }
+    moving.stack.restart_vault()?;
+    moving.unseal_by_shares().await?;
+    moving.check(SealKind::Shamir).await
+}
+
+#[tokio::test]
 async fn a_kill_leaves_the_seal_before_or_the_one_after() -> Result<()> {
     let keys = Keys::new()?;
     let both = format!("{}\n{}", keys.static_key(), keys.hsm());

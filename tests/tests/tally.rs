@@ -8,8 +8,9 @@ use cordon_tests::process::binary;
 use cordon_tests::stack::{self, Options, Stack};
 use cordon_vault::store::rows;
 use cordon_wire::{
-    CreateCollection, DeleteRequest, KeyPurpose, Retention, RetentionRequest, RewrapRequest, RewrapState,
-    RotateRequest, StoreCount, StoreFaultKind, StoreReport, TokenProfile, TokenUse, TokenizeRequest,
+    CreateCollection, DeleteRequest, KeyPurpose, Operation, Retention, RetentionRequest, RewrapRequest,
+    RewrapState, RotateRequest, StoreCount, StoreFaultKind, StoreReport, TokenProfile, TokenUse,
+    TokenizeRequest,
 };
 use files::{CARDS, Files};
 use std::process::{Command, Output};
@@ -240,7 +241,7 @@ async fn whatever_the_vault_does_itself_is_counted() -> Result<()> {
     stack.vault.kill()?;
     {
         let files = Files::open(&stack.vault_data())?;
-        files.age(&stack.vault_data(), &victim, pan, 3)?;
+        files.age(&stack, &victim, pan, 3)?;
     }
     open_again(&mut stack).await?;
     assert_eq!(
@@ -249,6 +250,7 @@ async fn whatever_the_vault_does_itself_is_counted() -> Result<()> {
         "the older date is not the vault's"
     );
     let keep = RetentionRequest { collection: stack::cards()?, retention: Retention::Days(2) };
+    stack.approve(&Operation::ShortenRetention(keep.clone())).await?;
     stack.administrator()?.set_retention(&keep).await?;
     let asked = stack.administrator()?.verify_retention().await?.asked;
     while stack.administrator()?.retention().await?.verified < asked {

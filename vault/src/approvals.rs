@@ -1,6 +1,7 @@
 //! Requests for approval as they are stored: who asked for what, who agreed, and how each ended.
 //!
-//! Must never count one custodian twice, count anybody after the time is over, or be trusted before its tag was checked.
+//! Must never count one custodian twice or the one who asked, count anybody after the time is over, or be trusted before its
+//! tag was checked.
 //! Whether a request is used up or rejected for good is the keyring's to say (`Unlocked::is_closed`): an older version of
 //! this document that somebody puts back must not open one again. No I/O: `vault/approve.rs` reads and writes. Tests:
 //! below, `tests/tests/approvals.rs`; fuzzed by `fuzz/fuzz_targets/keyring.rs`.
@@ -145,9 +146,13 @@ impl Approvals {
     /// Counts one custodian.
     ///
     /// # Errors
-    /// [`ApprovalError::Unknown`], [`ApprovalError::Over`], or [`ApprovalError::Twice`] for who agreed before.
+    /// [`ApprovalError::Unknown`], [`ApprovalError::Over`], [`ApprovalError::Own`] for who asked, or
+    /// [`ApprovalError::Twice`] for who agreed before.
     pub fn approve(&mut self, id: &str, by: &Name, now: Timestamp) -> Result<(), ApprovalError> {
         let request = self.open(id, now)?;
+        if request.requested_by == *by {
+            return Err(ApprovalError::Own);
+        }
         if request.approved_by.contains(by) {
             return Err(ApprovalError::Twice);
         }
@@ -190,6 +195,18 @@ impl Approvals {
         }
     }
 
+    /// Drops the agreement of who is no custodian any more from requests that did not end.
+    pub fn keep_answers_of(&mut self, is_custodian: impl Fn(&Name) -> bool) {
+        for request in self.requests.iter_mut().filter(|request| request.ended.is_none()) {
+            request.approved_by.retain(&is_custodian);
+        }
+    }
+
+    /// Forgets requests that are open.
+    pub fn forget_open(&mut self, now: Timestamp) {
+        self.requests.retain(|request| !request.is_open(now));
+    }
+
     /// One request.
     #[must_use]
     pub fn find(&self, id: &str) -> Option<&Request> {
@@ -219,6 +236,12 @@ impl Request {
     #[must_use]
     pub fn operation(&self) -> &Operation {
         &self.operation
+    }
+
+    /// The custodians who agreed.
+    #[must_use]
+    pub fn approved_by(&self) -> &[Name] {
+        &self.approved_by
     }
 
     /// Until when it can be approved and used.
@@ -282,6 +305,9 @@ pub enum ApprovalError {
     /// The request ended. Client's fault.
     #[error("the request has ended or its time is over; ask again")]
     Over,
+    /// The custodian asked for it. Client's fault.
+    #[error("you asked for this; two other custodians have to approve it")]
+    Own,
     /// The custodian agreed before. Client's fault.
     #[error("you approved this before; another custodian has to")]
     Twice,
@@ -343,6 +369,44 @@ mod tests {
         approvals.mark_used(&KeyId::try_from(id.clone()).unwrap());
         assert!(approvals.granted(&destroy(1), at(5)).is_none());
         assert!(matches!(approvals.approve(&id, &name("carol"), at(5)), Err(ApprovalError::Over)));
+    }
+
+    #[test]
+    fn who_asked_can_say_no_but_not_yes() {
+        let mut approvals = Approvals::new(Environment::Dev);
+        let (id, _new) = approvals.ask(destroy(1), name("alice"), at(0)).unwrap();
+        assert!(matches!(approvals.approve(id.as_str(), &name("alice"), at(1)), Err(ApprovalError::Own)));
+        for other in ["bob", "carol"] {
+            approvals.approve(id.as_str(), &name(other), at(1)).unwrap();
+        }
+        let by = approvals.granted(&destroy(1), at(1)).unwrap().approved_by();
+        assert_eq!(by, [name("bob"), name("carol")]);
+        approvals.reject(id.as_str(), &name("alice"), at(2)).unwrap();
+        assert!(approvals.granted(&destroy(1), at(2)).is_none());
+    }
+
+    #[test]
+    fn who_is_no_custodian_any_more_has_not_agreed() {
+        let (mut approvals, id) = asked();
+        for custodian in ["alice", "bob"] {
+            approvals.approve(&id, &name(custodian), at(1)).unwrap();
+        }
+        approvals.keep_answers_of(|custodian| custodian.as_str() != "alice");
+        assert!(approvals.granted(&destroy(1), at(2)).is_none());
+        approvals.approve(&id, &name("carol"), at(2)).unwrap();
+        approvals.mark_used(&KeyId::try_from(id.clone()).unwrap());
+        approvals.keep_answers_of(|_nobody| false);
+        assert_eq!(approvals.find(&id).unwrap().approved_by(), [name("bob"), name("carol")], "it is history");
+    }
+
+    #[test]
+    fn what_is_open_can_be_forgotten() {
+        let (mut approvals, id) = asked();
+        let used = KeyId::try_from(id).unwrap();
+        approvals.mark_used(&used);
+        let (open, _new) = approvals.ask(destroy(2), name("operator"), at(1)).unwrap();
+        approvals.forget_open(at(2));
+        assert!(approvals.find(open.as_str()).is_none() && approvals.find(used.as_str()).is_some());
     }
 
     #[test]

@@ -17,8 +17,8 @@ pub enum VaultError {
     /// The caller's: it, or everybody for a range of card numbers, used up a limit.
     #[error("refused: {}", .0.kind.as_str())]
     Limited(Reached),
-    /// The operator's: the vault is sealed or not initialised.
-    #[error("the vault is not unsealed")]
+    /// The operator's: the vault is sealed, not initialised, or holds a restore that nobody has accepted.
+    #[error("the vault does not serve: {}", .0.as_str())]
     NotUnsealed(ProblemCode),
     /// The operator's: the audit log takes no lines.
     #[error("audit log: {0}")]

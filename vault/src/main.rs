@@ -46,18 +46,14 @@ enum Command {
         /// age identity file of a custodian that the backup is encrypted to
         #[arg(long, value_name = "FILE")]
         identity: PathBuf,
-        /// Identity file of another custodian, who accepts a backup that is behind the audit log; may be repeated
-        #[arg(long, value_name = "FILE")]
-        accept: Vec<PathBuf>,
     },
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match (arguments.command, arguments.config) {
-        (Some(Command::Restore { config, from, identity, accept }), _) => {
-            let request =
-                cordon_vault::restore::Request { from: &from, identity: &identity, accept: &accept };
+        (Some(Command::Restore { config, from, identity }), _) => {
+            let request = cordon_vault::restore::Request { from: &from, identity: &identity };
             cordon_vault::run::restore(&config, &request)
         }
         (None, Some(config)) => cordon_vault::run::main(&config, arguments.check),

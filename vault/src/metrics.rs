@@ -49,6 +49,8 @@ pub struct Metrics {
 pub struct Gauges {
     /// 1 when unsealed.
     pub unsealed: Gauge,
+    /// 1 while a restore waits for acceptance.
+    pub awaiting_restore: Gauge,
     /// Lines in the audit log.
     pub audit_lines: Gauge,
     /// fsyncs of the audit log since start.
@@ -110,6 +112,11 @@ impl Metrics {
         registry.register("limited", "Calls and items refused by a limit", limited.clone());
         connections.register(&mut registry);
         registry.register("unsealed", "1 when keys are in memory", gauges.unsealed.clone());
+        registry.register(
+            "awaiting_restore",
+            "1 while a restore waits for acceptance",
+            gauges.awaiting_restore.clone(),
+        );
         registry.register("audit_lines", "Lines in the audit log", gauges.audit_lines.clone());
         registry.register("audit_syncs", "fsyncs of the audit log since start", gauges.audit_syncs.clone());
         gauges.register_audit(&mut registry);

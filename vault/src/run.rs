@@ -4,9 +4,10 @@
 
 use crate::api;
 use crate::config::Config;
+use crate::restore;
 use crate::seal::Devices;
 use crate::store::{FjallOptions, FjallStore, Store, StoreError};
-use crate::vault::{Parts, Vault};
+use crate::vault::{Parts, Vault, awaiting};
 use cordon_audit::{Action, Event, Log, Name, Outcome, Recovered};
 use cordon_card::Environment;
 use cordon_daemon::clock::SystemClock;
@@ -71,7 +72,7 @@ pub fn main(config: &Path, only_check: bool) -> ExitCode {
 
 /// Restores a backup and says, as one line of JSON on stdout, what was done.
 #[must_use]
-pub fn restore(config: &Path, request: &crate::restore::Request<'_>) -> ExitCode {
+pub fn restore(config: &Path, request: &restore::Request<'_>) -> ExitCode {
     let _hardening = harden();
     if telemetry::init(Format::default(), "info").is_err() {
         return ExitCode::FAILURE;
@@ -88,13 +89,10 @@ pub fn restore(config: &Path, request: &crate::restore::Request<'_>) -> ExitCode
             return ExitCode::from(EX_CONFIG);
         }
     };
-    match crate::restore::restore(&loaded, request) {
-        Ok(restored) => {
-            tracing::info!(
-                backup = restored.header.id, taken = restored.header.created_at, shares = ?restored.header.shares,
-                rows = restored.rows.rows, erased = restored.erased, "restored; start the vault and unseal it"
-            );
-            let mut line = serde_json::to_vec(&restored).unwrap_or_default();
+    match restore::restore(&loaded, request) {
+        Ok(outcome) => {
+            tell(&outcome);
+            let mut line = serde_json::to_vec(&outcome).unwrap_or_default();
             line.push(b'\n');
             match std::io::stdout().write_all(&line) {
                 Ok(()) => ExitCode::SUCCESS,
@@ -105,6 +103,26 @@ pub fn restore(config: &Path, request: &crate::restore::Request<'_>) -> ExitCode
             tracing::error!("{error}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Says what was restored and what to do next.
+fn tell(ended: &restore::Ended) {
+    let (backup, waits) = match ended {
+        restore::Ended::Restored(restored) => {
+            tracing::info!(
+                backup = restored.header.id, taken = restored.header.created_at, shares = ?restored.header.shares,
+                rows = restored.rows.rows, erased = restored.erased, "restored; start the vault and unseal it"
+            );
+            (&restored.header.id, restored.awaits_acceptance)
+        }
+        restore::Ended::Finished(finished) => (&finished.finished, finished.awaits_acceptance),
+    };
+    if waits {
+        tracing::warn!(
+            "this backup is not known to be the newest: nothing is served until two custodians accept it with `cordon \
+             restore accept {backup}`"
+        );
     }
 }
 
@@ -168,6 +186,7 @@ fn run(checked: Checked, mut hardening: Hardening) -> Result<(), StartError> {
     hardening.confine(&confinement(&config));
     hardening.admit(&config.hardening, config.environment == Environment::Live)?;
     let (audit, recovered) = Log::open_as(&config.data_dir.join(AUDIT), ORIGIN, &config.audit)?;
+    let _finished = restore::finish(&config.data_dir, &recovered)?;
     let store = open_store(&config, &recovered)?;
     if recovered.created && store.sequence() > 0 {
         return Err(StartError::AuditLost(store.sequence()));
@@ -182,8 +201,9 @@ fn run(checked: Checked, mut hardening: Hardening) -> Result<(), StartError> {
         data_dir: config.data_dir.clone(),
         devices,
         hardening,
-        keyring_epoch: recovered.keyring_epoch.unwrap_or(0),
-        tally_anchor: recovered.tally_sequence,
+        keyring_epoch: recovered.floor.keyring_epoch.unwrap_or(0),
+        tally_anchor: recovered.floor.tally_sequence,
+        awaiting: awaiting(&recovered),
         sad_ttl: config.sad_ttl(),
         sad_max: config.sad.max,
         recipients: config.backup.recipients().map_err(StartError::Recipients)?,
@@ -236,7 +256,11 @@ fn unseal<S: Store>(vault: &Vault<S>) -> Result<(), StartError> {
 }
 
 fn open_store(config: &Config, recovered: &Recovered) -> Result<FjallStore, StoreError> {
-    FjallStore::open_with(&config.data_dir.join(STORE), recovered.store_sequence, &store_options(config))
+    FjallStore::open_with(
+        &config.data_dir.join(STORE),
+        recovered.floor.store_sequence,
+        &store_options(config),
+    )
 }
 
 /// The engine's bounds as configured.
@@ -403,6 +427,9 @@ pub enum StartError {
     /// The store.
     #[error("the store can't be opened: {0}")]
     Store(#[from] StoreError),
+    /// A restore that was cut short.
+    #[error("a restore can't be finished: {0}")]
+    Restore(#[from] restore::RestoreError),
     /// A stored document.
     #[error("the vault can't start: {0}")]
     Vault(#[from] crate::error::VaultError),

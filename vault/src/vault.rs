@@ -17,7 +17,7 @@ use cordon_card::{CollectionName, Environment};
 use cordon_daemon::clock::Clock;
 use cordon_daemon::process::Hardening;
 use cordon_policy::Bundle;
-use cordon_wire::ProblemCode;
+use cordon_wire::{AwaitingRestore, ProblemCode};
 use jiff::Timestamp;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -25,6 +25,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
+mod acceptance;
 mod administer;
 mod approve;
 mod attest;
@@ -45,6 +46,7 @@ mod stream;
 mod tally;
 mod tokenize;
 
+pub(crate) use acceptance::awaiting;
 pub use approve::Answer;
 
 /// A vault over some store.
@@ -57,6 +59,8 @@ pub struct Vault<S> {
     data_dir: PathBuf,
     hardening: Hardening,
     state: RwLock<State>,
+    /// The restore that nothing is served from until it is accepted.
+    awaiting: RwLock<Option<AwaitingRestore>>,
     collections: RwLock<Arc<Collections>>,
     holds: Mutex<Holds>,
     limits: Mutex<Limits>,
@@ -113,6 +117,8 @@ pub struct Parts<S> {
     pub keyring_epoch: u64,
     /// The highest commit in it that changed rows since the store has a tally of them.
     pub tally_anchor: Option<u64>,
+    /// The restore that waits for acceptance, by the audit log.
+    pub awaiting: Option<AwaitingRestore>,
     /// How long a security code is held.
     pub sad_ttl: Duration,
     /// How many are held at once.
@@ -199,6 +205,7 @@ impl<S: Store> Vault<S> {
             data_dir: parts.data_dir,
             hardening: parts.hardening,
             state: RwLock::new(state),
+            awaiting: RwLock::new(parts.awaiting),
             collections: RwLock::new(Arc::new(collections)),
             holds: Mutex::new(holds),
             limits: Mutex::new(Limits::new(parts.limits)),
@@ -269,11 +276,21 @@ impl<S: Store> Vault<S> {
         self.sweep_rekey();
     }
 
-    /// The opened keys.
+    /// The opened keys, for whatever touches a card, a key or a rule.
+    ///
+    /// # Errors
+    /// [`VaultError::NotUnsealed`]: also while a restore waits for acceptance.
+    fn keys(&self) -> Result<Arc<Unlocked>, VaultError> {
+        let keys = self.opened()?;
+        self.check_accepted()?;
+        Ok(keys)
+    }
+
+    /// The opened keys, accepted restore or not: for what leads to its acceptance.
     ///
     /// # Errors
     /// [`VaultError::NotUnsealed`].
-    fn keys(&self) -> Result<Arc<Unlocked>, VaultError> {
+    fn opened(&self) -> Result<Arc<Unlocked>, VaultError> {
         match &*self.state.read().unwrap_or_else(PoisonError::into_inner) {
             State::Unsealed { keys, .. } => Ok(Arc::clone(keys)),
             State::Sealed(_) => Err(VaultError::NotUnsealed(ProblemCode::Sealed)),

@@ -55,6 +55,12 @@ fn unanswered(error: &ClientError) -> Check {
 fn of_status(status: &Status) -> Vec<Check> {
     let environment = status.seal.environment;
     let mut checks = vec![seal(status)];
+    if let Some(awaiting) = &status.awaiting_restore {
+        let backup = &awaiting.restore.backup;
+        let check =
+            Check::fail("restore", format!("{backup} was put back and waits: nothing is served from it"));
+        checks.push(check.next(format!("cordon restore accept {backup}, once it is unsealed")));
+    }
     if status.seal.seal == Some(SealKind::DevFile) {
         let (name, detail) = ("seal", "a key file: whoever has the disk has the cards");
         let check = if environment == Environment::Live {
@@ -79,7 +85,8 @@ fn of_status(status: &Status) -> Vec<Check> {
     checks.push(Check::ok("audit", format!("open, {}", layout::counted(status.audit_size, "line"))));
     checks.extend(status.hardening.iter().map(|item| knob(item, environment)));
     let others = status.warnings.iter().filter(|warning| !warning.starts_with("hardening: "));
-    for warning in others.filter(|warning| !warning.starts_with("the vault is not unsealed")) {
+    let said = ["the vault is not unsealed", "nothing is served until"];
+    for warning in others.filter(|warning| !said.iter().any(|start| warning.starts_with(start))) {
         let check = if warning.starts_with("the audit log failed") { Check::fail } else { Check::warn };
         checks.push(check("warning".to_owned(), warning.clone()));
     }

@@ -85,7 +85,6 @@ impl<W: Write> fmt::Debug for Sealing<W> {
 /// The private keys that open files.
 pub struct Identities {
     keys: Vec<Box<dyn age::Identity>>,
-    public: Vec<String>,
 }
 
 impl Identities {
@@ -113,17 +112,8 @@ impl Identities {
     /// [`SealError::NoIdentity`].
     pub fn parse(text: &[u8]) -> Result<Self, SealError> {
         let file = age::IdentityFile::from_buffer(text).map_err(|_detail| SealError::NoIdentity)?;
-        let mut public = Vec::new();
-        file.write_recipients_file(&mut public).map_err(|_detail| SealError::NoIdentity)?;
-        let public = String::from_utf8_lossy(&public).lines().map(str::to_owned).collect();
         let keys = file.into_identities().map_err(|_detail| SealError::NoIdentity)?;
-        if keys.is_empty() { Err(SealError::NoIdentity) } else { Ok(Self { keys, public }) }
-    }
-
-    /// Their public keys, as a recipient is written.
-    #[must_use]
-    pub fn public_keys(&self) -> &[String] {
-        &self.public
+        if keys.is_empty() { Err(SealError::NoIdentity) } else { Ok(Self { keys }) }
     }
 
     /// Opens an encrypted stream, binary or armored. What it gives is authentic chunk by chunk; that nothing is missing
@@ -215,7 +205,6 @@ mod tests {
         let identity = x25519::Identity::generate();
         let text = identity.to_string().expose_secret().to_owned();
         let identities = Identities::parse(text.as_bytes()).unwrap();
-        assert_eq!(identities.public_keys(), [identity.to_public().to_string()]);
         (identity.to_public().to_string(), identities)
     }
 

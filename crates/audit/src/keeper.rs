@@ -51,6 +51,7 @@ impl Keeper {
             progress: Progress::new(size, Instant::now()),
             measured: Instant::now(),
             unsaid: Vec::new(),
+            behind: false,
             duties,
         };
         work.settle_tiles();
@@ -74,16 +75,35 @@ struct Work {
     measured: Instant,
     /// Counts of refusals that the queue had no room for.
     unsaid: Vec<Event>,
+    /// Whether signed lines are left that can be added to the tiles at once.
+    behind: bool,
 }
 
 impl Work {
     fn run(mut self, stop: &Receiver<()>) {
+        let mut due = Instant::now() + EVERY;
         loop {
-            match stop.recv_timeout(EVERY) {
-                Err(RecvTimeoutError::Timeout) => self.tick(Instant::now()),
-                Ok(()) => return self.grow_tiles(),
+            let left = due.saturating_duration_since(Instant::now());
+            match stop.recv_timeout(if self.behind { left.min(PAUSE) } else { left }) {
+                Err(RecvTimeoutError::Timeout) => {
+                    let now = Instant::now();
+                    if now >= due {
+                        due = now + EVERY;
+                        self.tick(now);
+                    } else {
+                        self.grow_tiles();
+                    }
+                }
+                Ok(()) => return self.finish(),
                 Err(RecvTimeoutError::Disconnected) => return,
             }
+        }
+    }
+
+    fn finish(mut self) {
+        self.grow_tiles();
+        while self.behind {
+            self.grow_tiles();
         }
     }
 
@@ -103,20 +123,28 @@ impl Work {
         self.grow_tiles();
     }
 
-    /// Adds the lines up to the newest checkpoint, whose tiles must be there for whoever has it.
+    /// Adds some of the lines up to the newest checkpoint, whose tiles must be there for whoever has it. Not all at once:
+    /// a second's lines take a processor for longer than a request may wait for one.
     fn grow_tiles(&mut self) {
         let signed = self.duties.inlet.signed();
-        if signed <= self.duties.tiles.size() {
+        let size = self.duties.tiles.size();
+        self.behind = false;
+        if signed <= size {
             return;
         }
+        let until = signed.min(size.saturating_add(LINES_AT_ONCE));
         let Duties { directory, tiles, gate, .. } = &mut self.duties;
         let mut failed = false;
-        let read = self.follower.read(signed, &mut |_, line| {
+        let read = self.follower.read(until, &mut |_, line| {
             tiles.push(TreeHash::of_leaf(line), &mut |tile| failed |= tile.store(directory).is_err());
             Ok(())
         });
-        gate.tiles_failed.store(failed || read.is_err(), Ordering::Relaxed);
-        self.settle_tiles();
+        failed |= read.is_err();
+        gate.tiles_failed.store(failed, Ordering::Relaxed);
+        self.behind = until < signed && !failed;
+        if !self.behind {
+            self.settle_tiles();
+        }
     }
 
     fn settle_tiles(&self) {
@@ -149,4 +177,8 @@ fn free_bytes(directory: &Path) -> io::Result<u64> {
 }
 
 const EVERY: Duration = Duration::from_millis(100);
+/// Lines that are hashed without a pause, a tile's worth: a fraction of a millisecond.
+const LINES_AT_ONCE: u64 = 256;
+/// The pause between them, so that what waits for a processor gets it.
+const PAUSE: Duration = Duration::from_millis(2);
 const MEASURE_EVERY: Duration = Duration::from_secs(1);

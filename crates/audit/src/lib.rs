@@ -37,6 +37,7 @@
 //!
 //! Depends on: `cordon-card`. Used by: `vault`, `gateway`, `cli`.
 
+mod anchors;
 mod appending;
 mod chain;
 mod checkpoint;
@@ -69,6 +70,9 @@ mod walk;
 mod witness;
 mod writer;
 
+pub use anchors::{
+    AwaitingRestore, Floor, RESTORE_ACCEPTED, RESTORED_STALE, RESTORED_WITHOUT_LOG, RestoredBackup,
+};
 pub use checkpoint::Checkpoint;
 pub use cosigned::{CosignError, Cosigned, keep_cosigned};
 pub use error::AuditError;

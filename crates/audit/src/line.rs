@@ -136,9 +136,9 @@ impl Outline<'_> {
         ["tokenize", "detokenize", "delete"].contains(&&*self.what)
     }
 
-    /// A backup was put back and accepted.
-    pub(crate) fn is_restore(&self) -> bool {
-        self.what == "restore" && self.outcome == "allowed" && self.commit.is_some()
+    /// The store's sequence, if this line says that a backup was put back or accepted.
+    pub(crate) fn restored_commit(&self) -> Option<u64> {
+        self.commit.filter(|_| self.what == "restore" && self.outcome == "allowed")
     }
 }
 

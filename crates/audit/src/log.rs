@@ -13,6 +13,7 @@ use std::time::Instant;
 
 use tokio::sync::oneshot;
 
+use crate::anchors::{AwaitingRestore, Floor, RestoredBackup};
 use crate::appending::Appending;
 use crate::checkpoint::Checkpoint;
 use crate::cosigned::{self, CosignError, Cosigned, Shelf};
@@ -67,13 +68,14 @@ pub struct Recovered {
     pub root: TreeHash,
     /// Bytes of an unfinished last line that were cut (never acknowledged).
     pub torn_bytes: u64,
-    /// The highest store sequence in any line since the last accepted restore: a store behind it has lost data.
-    pub store_sequence: Option<u64>,
-    /// The highest keyring epoch in any line since then: a keyring before it was put back.
-    pub keyring_epoch: Option<u64>,
-    /// The highest store sequence of a change of rows since then, once the store has a tally: one that ends before it was
-    /// put back.
-    pub tally_sequence: Option<u64>,
+    /// What is known since the last restore that counts. A restore that waits for acceptance does not.
+    pub known: Floor,
+    /// What the store in place must have reached to be opened: since the restore that waits, or the same.
+    pub floor: Floor,
+    /// A restore that waits for acceptance.
+    pub awaiting: Option<AwaitingRestore>,
+    /// The last restore, if the vault did not run with its store yet.
+    pub unstarted: Option<RestoredBackup>,
     /// Whether the log was made now.
     pub created: bool,
 }
@@ -156,9 +158,10 @@ impl Log {
             size: walk.tree.size(),
             root: walk.tree.root(),
             torn_bytes: tail.torn,
-            store_sequence: walk.commit,
-            keyring_epoch: walk.epoch,
-            tally_sequence: walk.tally,
+            known: walk.anchors.known,
+            floor: walk.anchors.floor(),
+            awaiting: walk.anchors.awaiting.clone(),
+            unstarted: walk.anchors.unstarted.clone(),
             created,
         };
         let medium = Appending::start(files, found.last(), recovered.size).map_err(at)?;

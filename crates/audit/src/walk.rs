@@ -5,6 +5,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::anchors::Anchors;
 use crate::chain::{self, Sum};
 use crate::line::Outline;
 use crate::merkle::{Frontier, TreeHash};
@@ -47,12 +48,8 @@ pub(crate) struct Walk {
     pub(crate) sum: Sum,
     /// Hash of the last line.
     pub(crate) leaf: TreeHash,
-    /// The highest store sequence seen.
-    pub(crate) commit: Option<u64>,
-    /// The highest keyring epoch seen.
-    pub(crate) epoch: Option<u64>,
-    /// The highest store sequence of a change of rows, since the store has a tally of them.
-    pub(crate) tally: Option<u64>,
+    /// What store and keyring are measured by.
+    pub(crate) anchors: Anchors,
 }
 
 impl Default for Walk {
@@ -61,9 +58,7 @@ impl Default for Walk {
             tree: Frontier::default(),
             sum: Sum::default(),
             leaf: TreeHash::of_nothing(),
-            commit: None,
-            epoch: None,
-            tally: None,
+            anchors: Anchors::default(),
         }
     }
 }
@@ -76,17 +71,7 @@ impl Walk {
         self.sum = chain::check(line, self.sum).ok_or(Flaw::Edited)?;
         self.leaf = TreeHash::of_leaf(line);
         self.tree.push(self.leaf);
-        if outline.is_restore() {
-            // From here on the store is the one that was put back: what was known of the one before ends.
-            (self.commit, self.epoch, self.tally) = (outline.commit, outline.epoch, None);
-        } else {
-            if outline.begins_tally() || (self.tally.is_some() && outline.is_of_rows()) {
-                self.tally = self.tally.max(outline.commit);
-            }
-            self.commit = self.commit.max(outline.commit);
-            self.epoch = self.epoch.max(outline.epoch);
-        }
-        Ok(())
+        self.anchors.take(&outline, line).ok_or(Flaw::NotALine)
     }
 }
 

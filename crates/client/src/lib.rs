@@ -13,13 +13,14 @@ pub use endpoint::Endpoint;
 
 use cordon_card::CollectionName;
 use cordon_wire::{
-    Approval, ApprovalList, ApprovalRequest, AuditCosigned, AuditPage, AuditStatus, AuditSubmission,
-    Collection, CollectionList, CreateCollection, CustodianList, DeleteRequest, Deleted, DestroyRequest,
-    DestructionRecord, DetokenizeRequest, ExportRequest, InitRequest, InitResponse, InspectRequest,
-    Inspected, Items, KeyList, KeyStateRequest, KeyStateResponse, LookupRequest, LookupResult, Operation,
-    Problem, RekeyList, RekeyRequest, RekeyShare, RekeyStatus, RetentionReport, RetentionRequest, Revealed,
-    RewrapList, RewrapRequest, RewrapStatus, RotateRequest, RotateResponse, SealStatus, SettleRequest,
-    Settled, Status, StoreReport, TokenizeRequest, Tokenized, UnsealRequest,
+    AcceptRestore, Approval, ApprovalList, ApprovalRequest, AuditCosigned, AuditPage, AuditStatus,
+    AuditSubmission, Collection, CollectionList, CreateCollection, CustodianList, DeleteRequest, Deleted,
+    DestroyRequest, DestructionRecord, DetokenizeRequest, ExportRequest, InitRequest, InitResponse,
+    InspectRequest, Inspected, Items, KeyList, KeyStateRequest, KeyStateResponse, LookupRequest,
+    LookupResult, Operation, Problem, RekeyList, RekeyRequest, RekeyShare, RekeyStatus, RestoreAccepted,
+    RetentionReport, RetentionRequest, Revealed, RewrapList, RewrapRequest, RewrapStatus, RotateRequest,
+    RotateResponse, SealStatus, SettleRequest, Settled, Status, StoreReport, TokenizeRequest, Tokenized,
+    UnsealRequest,
 };
 use transport::Transport;
 
@@ -353,6 +354,14 @@ impl Administrator {
     /// [`ClientError`]; [`ClientError::Local`] if `take` fails.
     pub async fn backup(&self, take: impl FnMut(&[u8]) -> std::io::Result<()>) -> Result<u64, ClientError> {
         self.0.download("/v1/backup", &serde_json::Map::new(), take).await
+    }
+
+    /// `POST /v1/restore/accept`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn accept_restore(&self, request: &AcceptRestore) -> Result<RestoreAccepted, ClientError> {
+        self.0.post("/v1/restore/accept", request).await
     }
 
     /// `POST /v1/export`: as [`Administrator::backup`], for the cards of a collection.

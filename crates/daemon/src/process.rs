@@ -201,6 +201,9 @@ pub struct NotHardened(String);
 pub fn harden() -> Hardening {
     let none = Rlimit { current: Some(0), maximum: Some(0) };
     let locked = lock_memory();
+    // The kernel clears a huge page, two megabytes, while the thread that touched it first waits: milliseconds, in which
+    // every request behind that thread waits too (docs/performance.md). A kernel without huge pages refuses; so be it.
+    let _refused = rustix::thread::disable_transparent_huge_pages(true).is_err();
     rustix::process::umask(Mode::from_raw_mode(0o077));
     Hardening {
         core_dumps_off: rustix::process::setrlimit(Resource::Core, none).is_ok(),

@@ -2,7 +2,7 @@
 //! Must never carry key bytes; a share travels only in `InitResponse` and `UnsealRequest`.
 //! Tests: `crates/wire/tests/golden.rs`.
 
-use crate::{AuditStatus, IssuedShare, NewCustodian, ShareText};
+use crate::{AuditStatus, AwaitingRestore, IssuedShare, NewCustodian, ShareText};
 use cordon_card::{CollectionName, Environment};
 use serde::{Deserialize, Serialize};
 
@@ -343,6 +343,9 @@ pub struct Status {
     pub hardening: Vec<HardeningItem>,
     /// Digest of the loaded policy bundle.
     pub policy_digest: String,
+    /// The restore that nothing is served from until it is accepted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub awaiting_restore: Option<AwaitingRestore>,
     /// When the last backup since start was taken (RFC 3339, UTC).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_backup: Option<String>,

@@ -1,7 +1,7 @@
 //! Approvals: what two custodians must agree to before it is done, and where each request stands.
 //! Must never let one approval stand for another operation: arguments are part of it. Tests: `tests/tests/approvals.rs`.
 
-use crate::{KeyPurpose, RekeyRequest, SealKind};
+use crate::{AcceptRestore, KeyPurpose, RekeyRequest, Retention, RetentionRequest, SealKind};
 use cordon_card::CollectionName;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -29,6 +29,10 @@ pub enum Operation {
     },
     /// `seal migrate`: another seal, or a new root key under one without shares.
     ChangeSeal(RekeyRequest),
+    /// `restore accept`: serving from a backup that was put back.
+    AcceptRestore(AcceptRestore),
+    /// `retention set`, where it ends the time of cards earlier than the rule before: whatever is over is erased.
+    ShortenRetention(RetentionRequest),
 }
 
 /// Body of `POST /v1/export`: the answer is JSON lines, encrypted to the recipient.
@@ -55,6 +59,8 @@ impl Operation {
             Self::DestroyKey { .. } => "destroy-key",
             Self::Export { .. } => "export",
             Self::ChangeSeal(_) => "change-seal",
+            Self::AcceptRestore(_) => "accept-restore",
+            Self::ShortenRetention(_) => "shorten-retention",
         }
     }
 
@@ -63,8 +69,10 @@ impl Operation {
     pub const fn collection(&self) -> Option<&CollectionName> {
         match self {
             Self::DestroyKey { collection, .. } => collection.as_ref(),
-            Self::Export { collection, .. } => Some(collection),
-            Self::ChangeSeal(_) => None,
+            Self::Export { collection, .. } | Self::ShortenRetention(RetentionRequest { collection, .. }) => {
+                Some(collection)
+            }
+            Self::ChangeSeal(_) | Self::AcceptRestore(_) => None,
         }
     }
 }
@@ -92,6 +100,21 @@ impl fmt::Display for Operation {
                     write!(f, " {} ({recipient})", custodian.name)?;
                 }
                 if *rotate_root { f.write_str(", with a new root key") } else { Ok(()) }
+            }
+            Self::ShortenRetention(RetentionRequest { collection, retention }) => match retention {
+                Retention::Days(days) => {
+                    write!(f, "erase all cards of {collection} that are older than {days} days, from now on")
+                }
+                Retention::Reason(reason) => {
+                    write!(f, "keep the cards of {collection} without an end, for {}", reason.as_str())
+                }
+            },
+            Self::AcceptRestore(AcceptRestore { backup, sequence, epoch, line }) => {
+                let epoch = epoch.unwrap_or(0);
+                write!(
+                    f,
+                    "accept the restored {backup} (commit {sequence}, epoch {epoch}, put back in audit line {line})"
+                )
             }
         }
     }
@@ -179,6 +202,17 @@ mod tests {
     }
 
     #[test]
+    fn a_rule_says_what_is_erased() {
+        let collection = CollectionName::parse("cards").unwrap();
+        let rule = |days| {
+            let retention = Retention::Days(days);
+            Operation::ShortenRetention(RetentionRequest { collection: collection.clone(), retention })
+        };
+        assert_ne!(rule(2), rule(3));
+        assert_eq!(rule(2).to_string(), "erase all cards of cards that are older than 2 days, from now on");
+    }
+
+    #[test]
     fn operations_that_differ_in_one_argument_differ() {
         assert_ne!(destroy(1), destroy(2));
         let kek = Operation::DestroyKey { purpose: KeyPurpose::Kek, collection: None, version: 1 };
@@ -193,5 +227,19 @@ mod tests {
         assert_ne!(Operation::ChangeSeal(shares), Operation::ChangeSeal(hsm.clone()));
         let said = Operation::ChangeSeal(hsm).to_string();
         assert_eq!(said, "change the seal to pkcs11, with a new root key");
+        let restore = AcceptRestore { backup: "backup-x".into(), sequence: 30, epoch: Some(3), line: 7 };
+        let accept = Operation::AcceptRestore(restore.clone());
+        assert_eq!(
+            accept.to_string(),
+            "accept the restored backup-x (commit 30, epoch 3, put back in audit line 7)"
+        );
+        for other in [
+            AcceptRestore { backup: "backup-y".into(), ..restore.clone() },
+            AcceptRestore { sequence: 31, ..restore.clone() },
+            AcceptRestore { epoch: None, ..restore.clone() },
+            AcceptRestore { line: 8, ..restore },
+        ] {
+            assert_ne!(Operation::AcceptRestore(other), accept);
+        }
     }
 }

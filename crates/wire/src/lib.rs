@@ -13,6 +13,7 @@ mod data;
 mod key_state;
 pub mod limits;
 mod problem;
+mod restore;
 mod retention;
 mod rewrap;
 mod secret;
@@ -39,6 +40,7 @@ pub use data::{
 };
 pub use key_state::{KeyChange, KeyStateRequest, KeyStateResponse};
 pub use problem::{ItemProblem, Problem, ProblemCode};
+pub use restore::{AcceptRestore, AwaitingRestore, RestoreAccepted};
 pub use retention::{RetainReason, Retention, RetentionReport, RetentionRequest, RetentionStatus};
 pub use rewrap::{
     DEFAULT_REWRAP_RATE, DestroyRequest, DestructionRecord, RewrapList, RewrapRequest, RewrapState,

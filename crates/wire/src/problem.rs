@@ -56,10 +56,14 @@ pub enum ProblemCode {
     NotInitialized,
     /// The vault is sealed: custodians must unseal it.
     Sealed,
+    /// A backup was put back that two custodians have to accept before anything is served from it.
+    RestoreNotAccepted,
     /// Two custodians must approve this operation first.
     ApprovalRequired,
     /// The custodian has not acknowledged the duties.
     NotAcknowledged,
+    /// The caller was a custodian of this vault, or never one, and is none now.
+    NotACustodian,
     /// The share is not one of this vault's current shares.
     BadShare,
     /// The vault cannot be reached; nothing was forwarded.
@@ -103,6 +107,10 @@ impl ProblemCode {
         self.row().2
     }
 
+    #[expect(
+        clippy::too_many_lines,
+        reason = "one table of all codes: the compiler sees that none is missing"
+    )]
     const fn row(self) -> (&'static str, u16, &'static str) {
         match self {
             Self::Malformed => ("malformed", 400, "The request is not well formed for this call."),
@@ -153,6 +161,11 @@ impl ProblemCode {
                 ("not-initialized", 503, "The vault is not initialised: run `cordon init`.")
             }
             Self::Sealed => ("sealed", 503, "The vault is sealed: custodians must run `cordon unseal`."),
+            Self::RestoreNotAccepted => (
+                "restore-not-accepted",
+                503,
+                "A backup was put back that is not known to be the newest: custodians must accept it first.",
+            ),
             Self::ApprovalRequired => {
                 ("approval-required", 403, "Two custodians must approve this first: see `cordon approvals`.")
             }
@@ -161,6 +174,9 @@ impl ProblemCode {
                 403,
                 "The custodian has not acknowledged the duties: `cordon custodians ack`.",
             ),
+            Self::NotACustodian => {
+                ("not-a-custodian", 403, "Only a present custodian of this vault may do this.")
+            }
             Self::BadShare => ("bad-share", 422, "This is not a current share of this vault."),
             Self::VaultUnavailable => {
                 ("vault-unavailable", 503, "The vault can't be reached; nothing was forwarded. Try again.")

@@ -14,6 +14,18 @@ pub enum Retention {
     Reason(RetainReason),
 }
 
+impl Retention {
+    /// Whether this ends the time of some cards earlier than the rule before did.
+    #[must_use]
+    pub fn shortens(&self, before: Option<&Self>) -> bool {
+        match (self, before) {
+            (Self::Reason(_), _) => false,
+            (Self::Days(days), Some(Self::Days(before))) => days < before,
+            (Self::Days(_), Some(Self::Reason(_)) | None) => true,
+        }
+    }
+}
+
 /// The business reason to keep cards without an end: a lower-case letter, then up to 62 lower-case letters, digits or
 /// hyphens. A name and not free text, so that it can stand in the audit log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,7 +63,7 @@ impl From<RetainReason> for String {
 }
 
 /// Body of `POST /v1/retention`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RetentionRequest {
     /// The collection.

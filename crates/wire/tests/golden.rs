@@ -134,6 +134,8 @@ mod golden {
             ProblemCode::CodeGone,
             ProblemCode::MetadataForbidden,
             ProblemCode::LimitReached,
+            ProblemCode::RestoreNotAccepted,
+            ProblemCode::NotACustodian,
         ] {
             assert!((400..600).contains(&code.status()));
             assert_eq!(json(&code), format!("\"{}\"", code.as_str()));

@@ -5,13 +5,19 @@
 #![expect(dead_code, reason = "each test uses its part")]
 
 use anyhow::{Context, Result};
+use cordon_audit::Name;
 use cordon_card::{Environment, Pan, Token};
+use cordon_tests::stack::Stack;
 use cordon_vault::keyring::Unlocked;
+use cordon_vault::keys::RootKey;
 use cordon_vault::record::{self, Binding, CardData, Metadata};
-use cordon_vault::seal::{Devices, SealDocument, SealSettings, unseal_alone};
+use cordon_vault::seal::{
+    Devices, Given, SealDocument, SealSettings, ShareText, Submitted, UnsealProgress, unseal_alone,
+};
 use cordon_vault::store::{CollectionId, rows};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use std::path::Path;
+use std::time::Duration;
 
 pub(crate) const DAY: u64 = 86_400;
 
@@ -80,8 +86,8 @@ impl Files {
     }
 
     /// Makes a record that is so many days old, as a vault with an older clock would have: sealed with its keys.
-    pub(crate) fn age(&self, data: &Path, token: &Token, pan: Pan, days: u64) -> Result<()> {
-        let keys = self.keys(data)?;
+    pub(crate) fn age(&self, stack: &Stack, token: &Token, pan: Pan, days: u64) -> Result<()> {
+        let keys = self.keys(stack)?;
         let key = rows::row_key(CARDS, token);
         let value = self.get(&key)?;
         let mut row = rows::decode_row(&value)?;
@@ -101,14 +107,18 @@ impl Files {
         self.put(&key, &rows::encode_row(&row)?)
     }
 
-    /// The keys of a vault with a development seal.
-    fn keys(&self, data: &Path) -> Result<Unlocked> {
+    /// The keys of a vault, with its shares or its development seal.
+    fn keys(&self, stack: &Stack) -> Result<Unlocked> {
         let document = |name| -> Result<Vec<u8>> {
             Ok(rows::decode_document(&self.get(&rows::document_key(name)?)?)?.bytes)
         };
-        let devices = Devices::load(&SealSettings::default(), &data.join("development-root-key.json"))?;
         let seal = SealDocument::parse(&document("seal")?, Environment::Dev)?;
-        let root = unseal_alone(&seal, &devices)?;
+        let root = if stack.shares().is_empty() {
+            let file = stack.vault_data().join("development-root-key.json");
+            unseal_alone(&seal, &Devices::load(&SealSettings::default(), &file)?)?
+        } else {
+            combine(&seal, stack.shares())?
+        };
         let keys = Unlocked::open(&document("keyring")?, &root, Environment::Dev, 0)?;
         let reserved = keys.reserve(1, keys.as_of())?.context("uses of the key")?;
         Ok(reserved.made_durable())
@@ -131,4 +141,17 @@ impl Files {
         let row = rows::decode_row(&value)?;
         Ok(rows::claim_key(CARDS, row.index.first().context("an index entry")?))
     }
+}
+
+/// The root key of a seal whose custodians came together.
+fn combine(seal: &SealDocument, shares: &[(String, cordon_wire::ShareText)]) -> Result<RootKey> {
+    let mut progress = UnsealProgress::new(seal)?;
+    for (custodian, share) in shares {
+        let (share, by) = (ShareText::parse(share.expose())?, Name::parse_or_withhold(custodian));
+        let given = Given { share, by: &by, acknowledges: true, at: Duration::ZERO };
+        if let Submitted::Unsealed { root, .. } = progress.submit(seal, given)? {
+            return Ok(root);
+        }
+    }
+    anyhow::bail!("not enough shares")
 }

@@ -11,8 +11,9 @@ use cordon_daemon::tls::Peer;
 use cordon_policy::{Administer, Approve, Ask, Export, Observe};
 use cordon_wire::limits::{MAX_ADMIN_BODY, MAX_AUDIT_PAGE};
 use cordon_wire::{
-    AuditCosigned, CreateCollection, DestroyRequest, ExportRequest, InitRequest, KeyStateRequest,
-    ProblemCode, RekeyRequest, RekeyShare, RetentionRequest, RewrapRequest, RotateRequest, UnsealRequest,
+    AcceptRestore, AuditCosigned, CreateCollection, DestroyRequest, ExportRequest, InitRequest,
+    KeyStateRequest, ProblemCode, RekeyRequest, RekeyShare, RetentionRequest, RewrapRequest, RotateRequest,
+    UnsealRequest,
 };
 use http::{Method, Request, Response, Uri};
 use hyper::body::Incoming;
@@ -127,6 +128,10 @@ async fn change<S: Store>(
         "/v1/seal/rekey/abort" => answer(&vault.abort_rekey(caller, permit).await.map_err(failed)?, caller),
         "/v1/seal/seal" => answer(&vault.seal(caller, permit).await.map_err(failed)?, caller),
         "/v1/backup" => stream(vault.backup(caller, permit).await.map_err(failed)?, caller),
+        "/v1/restore/accept" => {
+            let request: AcceptRestore = read_json(body, MAX_ADMIN_BODY).await.map_err(refused)?;
+            answer(&vault.accept_restore(caller, permit, request).await.map_err(failed)?, caller)
+        }
         "/v1/collections" => {
             let request: CreateCollection = read_json(body, MAX_ADMIN_BODY).await.map_err(refused)?;
             answer(&vault.create_collection(caller, permit, request).await.map_err(failed)?, caller)
@@ -175,6 +180,7 @@ fn action_of(path: &str) -> Option<Action> {
         "/v1/keys/rewrap" => Action::Rewrap,
         "/v1/keys/destroy" => Action::KeyDestroy,
         "/v1/backup" => Action::Backup,
+        "/v1/restore/accept" => Action::Restore,
         "/v1/keys/state" => Action::KeyState,
         "/v1/retention" => Action::CollectionChange,
         "/v1/retention/verify" => Action::Retention,

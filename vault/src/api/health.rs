@@ -18,7 +18,7 @@ pub fn handle<S: Store>(vault: &Vault<S>, request: &Request<Incoming>) -> Respon
         "/ready" => plain(
             StatusCode::SERVICE_UNAVAILABLE,
             "text/plain",
-            "not ready: sealed, or a log or store fails\n",
+            "not ready: sealed, a restore not accepted, or a log or store fails\n",
         ),
         "/metrics" => {
             let content = cordon_daemon::metrics::CONTENT_TYPE;

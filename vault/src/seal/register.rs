@@ -121,6 +121,19 @@ impl Register {
         self.acknowledged.contains_key(custodian)
     }
 
+    /// Whether somebody is a custodian now: who holds a share. Under a seal without shares it is who held one when they were
+    /// given up, and who never held any; who was left out before that stays out.
+    #[must_use]
+    pub fn is_custodian(&self, who: &Name) -> bool {
+        let until = |holding: &Holding| holding.until.unwrap_or(Timestamp::MAX);
+        let mine = self.holdings.iter().filter(|holding| holding.custodian == *who).map(until).max();
+        let last = self.holdings.iter().map(until).max();
+        match mine {
+            Some(_) => mine == last,
+            None => self.present().next().is_none(),
+        }
+    }
+
     /// The same with acknowledgements; the first one of a custodian stays.
     #[must_use]
     pub fn acknowledging<'a>(&self, who: impl IntoIterator<Item = &'a Name>, now: Timestamp) -> Register {
@@ -241,6 +254,23 @@ mod tests {
         // a and d both had number 1: both together would need one of them to get another.
         assert!(matches!(second.assign(&wanted(&["a", "d"])), Err(SealError::Numbers(_))));
         assert_eq!((first.generation(), second.generation()), (1, 2));
+    }
+
+    #[test]
+    fn who_was_left_out_is_no_custodian_any_more() {
+        let is = |register: &Register, text: &str| register.is_custodian(&Name::parse(text).unwrap());
+        assert!(is(&Register::default(), "a"), "no shares yet, so the policy alone says who is one");
+        let first = next(&Register::default(), &["a", "b"], 1);
+        assert!(is(&first, "a") && is(&first, "b") && !is(&first, "c"));
+        let second = next(&first, &["b", "c"], 2);
+        assert!(!is(&second, "a") && is(&second, "b") && is(&second, "c"));
+        // Shares are given up: who had the last ones and who never had any may approve, who was left out before may not.
+        let without = second.succeeded_by(&Sealing::DevFile, at(3));
+        assert!(!is(&without, "a") && is(&without, "b") && is(&without, "c") && is(&without, "d"));
+        let again = without.succeeded_by(&Sealing::DevFile, at(4));
+        assert!(!is(&again, "a") && is(&again, "b"));
+        let back = next(&again, &["a", "b"], 5);
+        assert!(is(&back, "a") && !is(&back, "c") && !is(&back, "d"));
     }
 
     #[test]

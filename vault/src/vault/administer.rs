@@ -164,6 +164,7 @@ impl<S: Store> Vault<S> {
             },
             hardening: self.hardening_items(),
             policy_digest: self.bundle.digest().to_owned(),
+            awaiting_restore: self.awaiting_restore(),
             last_backup: Timestamp::from_second(self.metrics.gauges().last_backup.get())
                 .ok()
                 .filter(|at| *at > Timestamp::UNIX_EPOCH)
@@ -205,7 +206,8 @@ impl<S: Store> Vault<S> {
     pub fn encode_metrics(&self) -> Result<String, std::fmt::Error> {
         let gauges = self.metrics.gauges();
         let count = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
-        gauges.unsealed.set(i64::from(self.keys().is_ok()));
+        gauges.unsealed.set(i64::from(self.opened().is_ok()));
+        gauges.awaiting_restore.set(i64::from(self.awaiting_restore().is_some()));
         self.observe_audit();
         gauges.store_sequence.set(count(self.store.sequence()));
         gauges.store_syncs.set(count(self.store.statistics().fsyncs));
@@ -290,6 +292,7 @@ impl<S: Store> Vault<S> {
         if self.seal_status().state != SealState::Unsealed {
             warnings.push("the vault is not unsealed; no card can be tokenized or revealed".to_owned());
         }
+        warnings.extend(self.restore_warning());
         warnings.extend(self.audit.degraded().into_iter().map(str::to_owned));
         for item in self.hardening_items().into_iter().filter(|item| !item.in_force && item.without.is_none())
         {

@@ -20,12 +20,18 @@ use jiff::Timestamp;
 #[derive(Debug)]
 pub(super) struct Approved {
     operation: Operation,
+    by: Vec<Name>,
 }
 
 impl Approved {
     /// What was approved, for the effect to do once.
     pub(super) fn into_operation(self) -> Operation {
         self.operation
+    }
+
+    /// Who approved it.
+    pub(super) fn into_custodians(self) -> Vec<Name> {
+        self.by
     }
 }
 
@@ -50,7 +56,7 @@ impl<S: Store> Vault<S> {
         operation: Operation,
     ) -> Result<Approval, VaultError> {
         let _one_change = self.changing.lock().await;
-        let keys = self.keys()?;
+        let keys = self.opened()?;
         let now = self.clock.now();
         let (mut approvals, version) = self.approvals(caller, &keys).await?;
         let (id, new) = approvals.ask(operation, caller.who.clone(), now).map_err(refused)?;
@@ -66,8 +72,8 @@ impl<S: Store> Vault<S> {
     /// A custodian's answer to a request.
     ///
     /// # Errors
-    /// The vault is sealed; the request is unknown or over; the custodian approved it before, or has not acknowledged the
-    /// duties ([`ProblemCode::NotAcknowledged`]).
+    /// The vault is sealed; the request is unknown or over; the custodian approved it before, asked for it, is none any
+    /// more ([`ProblemCode::NotACustodian`]), or has not acknowledged the duties ([`ProblemCode::NotAcknowledged`]).
     pub async fn answer_approval(
         &self,
         caller: &Caller,
@@ -76,8 +82,8 @@ impl<S: Store> Vault<S> {
         answer: Answer,
     ) -> Result<Approval, VaultError> {
         let _one_change = self.changing.lock().await;
-        let keys = self.keys()?;
-        self.check_acknowledged(&caller.who)?;
+        let keys = self.opened()?;
+        self.check_custodian(&caller.who)?;
         let now = self.clock.now();
         let (mut approvals, version) = self.approvals(caller, &keys).await?;
         let action = match answer {
@@ -110,7 +116,7 @@ impl<S: Store> Vault<S> {
         caller: &Caller,
         permit: Permit<Observe>,
     ) -> Result<ApprovalList, VaultError> {
-        let keys = self.keys()?;
+        let keys = self.opened()?;
         self.observed(caller, &permit, DOCUMENT).await?;
         let (approvals, _version) = self.approvals(caller, &keys).await?;
         let now = self.clock.now();
@@ -128,19 +134,28 @@ impl<S: Store> Vault<S> {
         caller: &Caller,
         operation: &Operation,
     ) -> Result<Approved, VaultError> {
-        let keys = self.keys()?;
+        let keys = self.opened()?;
         let now = self.clock.now();
         let (mut approvals, version) = self.approvals(caller, &keys).await?;
         let Some(request) = approvals.granted(operation, now) else {
             return Err(ProblemCode::ApprovalRequired.into());
         };
         let (id, until) = (request.id().clone(), request.expires_at());
+        let by = request.approved_by().to_vec();
         let line = caller.event(Action::ApprovalUse, Outcome::Allowed);
         self.note(about(line, &id, operation)).await?;
         self.close_approval(&keys, &id, until, now).await?;
         approvals.mark_used(&id);
         self.keep_approvals(caller, &keys, &approvals, version, Action::ApprovalUse).await?;
-        Ok(Approved { operation: operation.clone() })
+        Ok(Approved { operation: operation.clone(), by })
+    }
+
+    /// Forgets every request that is open.
+    pub(super) async fn forget_open_approvals(&self, caller: &Caller) -> Result<(), VaultError> {
+        let keys = self.opened()?;
+        let (mut approvals, version) = self.approvals(caller, &keys).await?;
+        approvals.forget_open(self.clock.now());
+        self.keep_approvals(caller, &keys, &approvals, version, Action::ApprovalUse).await
     }
 
     /// Makes the end of a request durable where an older document can't be put back.
@@ -155,8 +170,8 @@ impl<S: Store> Vault<S> {
         self.install(next).await
     }
 
-    /// The stored requests and the version of their document. Those that are not authentic count for nothing: the log says
-    /// so, and the custodians are asked again.
+    /// The stored requests and the version of their document, with the answers of present custodians only. Those that are
+    /// not authentic count for nothing: the log says so, and the custodians are asked again.
     pub(super) async fn approvals(
         &self,
         caller: &Caller,
@@ -177,6 +192,8 @@ impl<S: Store> Vault<S> {
             }
         };
         approvals.close(|id| keys.is_closed(id));
+        let (seal, _version) = self.stored_seal()?;
+        approvals.keep_answers_of(|name| seal.register().is_custodian(name));
         Ok((approvals, Some(stored.version)))
     }
 
@@ -213,7 +230,7 @@ fn refused(error: ApprovalError) -> VaultError {
     match error {
         ApprovalError::TooMany => VaultError::Explained(ProblemCode::Busy, error.to_string()),
         ApprovalError::Unknown => VaultError::Explained(ProblemCode::BadField, error.to_string()),
-        ApprovalError::Over | ApprovalError::Twice => {
+        ApprovalError::Over | ApprovalError::Own | ApprovalError::Twice => {
             VaultError::Explained(ProblemCode::Conflict, error.to_string())
         }
         ApprovalError::Random(_) => VaultError::Randomness,

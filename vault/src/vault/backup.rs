@@ -23,8 +23,10 @@ impl<S: Store> Vault<S> {
     /// Streams a backup of this moment. A sealed vault can be backed up, too: no key is needed for it.
     ///
     /// # Errors
-    /// [`ProblemCode::Conflict`] without recipients or initialisation; [`ProblemCode::Busy`] while one is being taken.
+    /// [`ProblemCode::Conflict`] without recipients or initialisation; [`ProblemCode::Busy`] while one is being taken;
+    /// [`ProblemCode::RestoreNotAccepted`].
     pub async fn backup(&self, caller: &Caller, permit: Permit<Administer>) -> Result<Body, VaultError> {
+        self.check_accepted()?;
         let Some(recipients) = self.recipients.clone() else {
             return Err(VaultError::Explained(
                 ProblemCode::Conflict,

@@ -218,7 +218,7 @@ impl<S: Store> Vault<S> {
         _permit: Permit<Approve>,
     ) -> Result<CustodianList, VaultError> {
         let _one_change = self.changing.lock().await;
-        let keys = self.keys()?;
+        let keys = self.opened()?;
         let who = BTreeSet::from([caller.who.clone()]);
         let document = self.keep_acknowledgements(caller, &keys, self.stored_seal()?, &who).await?;
         Ok(CustodianList { custodians: document.register().shown() })
@@ -237,12 +237,18 @@ impl<S: Store> Vault<S> {
         Ok(CustodianList { custodians: self.stored_seal()?.0.register().shown() })
     }
 
-    /// Refuses a custodian who has not acknowledged the duties.
-    pub(super) fn check_acknowledged(&self, who: &Name) -> Result<(), VaultError> {
-        if self.stored_seal()?.0.register().has_acknowledged(who) {
-            return Ok(());
+    /// Refuses who is no custodian of the present seal, or has not acknowledged the duties. The policy has said before that
+    /// the role is theirs: it may still name somebody whom a rekey left out.
+    pub(super) fn check_custodian(&self, who: &Name) -> Result<(), VaultError> {
+        let (seal, _version) = self.stored_seal()?;
+        let register = seal.register();
+        if !register.is_custodian(who) {
+            return Err(ProblemCode::NotACustodian.into());
         }
-        Err(ProblemCode::NotAcknowledged.into())
+        if !register.has_acknowledged(who) {
+            return Err(ProblemCode::NotAcknowledged.into());
+        }
+        Ok(())
     }
 
     /// Who is to hold which share. Custodians are services of the bundle that have this role.

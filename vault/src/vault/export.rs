@@ -38,6 +38,7 @@ impl<S: Store> Vault<S> {
         request: ExportRequest,
     ) -> Result<Body, VaultError> {
         let _one_change = self.changing.lock().await;
+        let _served = self.keys()?;
         let collection = self.collection(permit.collection())?;
         let recipients = Recipients::parse(&[request.recipient.as_str()])
             .map_err(|error| VaultError::Explained(ProblemCode::BadField, error.to_string()))?;

@@ -12,7 +12,7 @@ use crate::store::{CollectionId, Row, Store};
 use cordon_audit::{Action, Event, Name, Outcome};
 use cordon_card::{CardId, Token};
 use cordon_policy::{Administer, Observe, Permit};
-use cordon_wire::{ProblemCode, Retention, RetentionReport, RetentionRequest, RetentionStatus};
+use cordon_wire::{Operation, ProblemCode, Retention, RetentionReport, RetentionRequest, RetentionStatus};
 use jiff::{SignedDuration, Timestamp};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -65,7 +65,8 @@ impl<S: Store> Vault<S> {
     /// Says how long a collection's records are kept.
     ///
     /// # Errors
-    /// [`ProblemCode::UnknownCollection`]; [`ProblemCode::BadField`] for no days at all.
+    /// [`ProblemCode::UnknownCollection`]; [`ProblemCode::BadField`] for no days at all; [`ProblemCode::ApprovalRequired`]
+    /// where cards that are there would be erased earlier than by the rule before.
     pub async fn set_retention(
         &self,
         caller: &Caller,
@@ -77,6 +78,10 @@ impl<S: Store> Vault<S> {
         let collection = self.collection(Some(&request.collection))?;
         if request.retention == Retention::Days(0) {
             return Err(VaultError::Explained(ProblemCode::BadField, "keep at least one day".to_owned()));
+        }
+        let has_cards = !self.store.scan(collection.number(), None, 1)?.is_empty();
+        if has_cards && request.retention.shortens(collection.retention.as_ref()) {
+            drop(self.approve_use(caller, &Operation::ShortenRetention(request.clone())).await?);
         }
         let what = match &request.retention {
             Retention::Days(days) => format!("{days}-days"),

@@ -78,7 +78,8 @@ impl<S: Store> Vault<S> {
         }
     }
 
-    /// Begins a walk over all rows of this moment.
+    /// Begins a walk over all rows of this moment. Also over a restore that waits for acceptance: it changes nothing, and
+    /// whoever accepts wants to know.
     ///
     /// # Errors
     /// [`ProblemCode::Busy`] while one is under way; the vault is sealed, or the audit line can't be written.
@@ -87,7 +88,7 @@ impl<S: Store> Vault<S> {
         caller: &Caller,
         permit: Permit<Administer>,
     ) -> Result<StoreReport, VaultError> {
-        let keys = self.keys()?;
+        let keys = self.opened()?;
         let mac = tally_of(&keys)?;
         let turn = Turn::take(&self.checks).ok_or(ProblemCode::Busy)?;
         self.note(self.change(caller, Action::StoreVerify, &permit).reason("asked")).await?;

@@ -50,6 +50,7 @@ fn record(criterion: &mut Criterion, keys: &Unlocked, pan: &Pan) -> Result<()> {
         token: &token,
         card_id,
         expires_at: None,
+        created_at: 1_800_000_000,
     };
     let expiry = Expiry::new(2031, 12).ok();
     let card =

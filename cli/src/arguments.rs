@@ -7,7 +7,7 @@ use crate::exit::{Failure, Verdict};
 use crate::output::Console;
 use crate::{
     approvals, audit, backup, cert, collection, custody, dev, doctor, export, import, keys, policy, restore,
-    retention, sample, status, token,
+    retention, sample, status, store, token,
 };
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
@@ -59,6 +59,9 @@ enum Command {
     /// Say how long cards are kept, and verify it
     #[command(subcommand)]
     Retention(retention::Retentions),
+    /// Verify that the store has the records that were committed to it
+    #[command(subcommand)]
+    Store(store::Stores),
     /// Inspect and delete tokens
     #[command(subcommand)]
     Token(token::Tokens),
@@ -122,6 +125,7 @@ impl Arguments {
             Command::Collection(collections) => collections.run(&settings),
             Command::Keys(keys) => keys.run(&settings),
             Command::Retention(retentions) => retentions.run(&settings),
+            Command::Store(stores) => stores.run(&settings),
             Command::Token(tokens) => tokens.run(&settings),
             Command::Import(import) => import.run(&settings),
             Command::Export(export) => export.run(&settings),

@@ -29,6 +29,7 @@ mod restore;
 mod retention;
 mod sample;
 mod status;
+mod store;
 mod token;
 
 use arguments::Arguments;

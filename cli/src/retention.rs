@@ -208,6 +208,13 @@ fn describe(report: &RetentionReport) -> String {
         if one.shred_overdue {
             text.push_str(&format!("Run `cordon retention shred --collection {}`.\n", one.collection));
         }
+        if one.broken > 0 {
+            text.push_str(&format!(
+                "{}: {} not those of their rows; see `integrity` in the audit log.\n",
+                one.collection,
+                layout::counted(one.broken, "record")
+            ));
+        }
         if one.without_reason > 0 {
             text.push_str(&format!("Run `cordon retention set --collection {}`.\n", one.collection));
         }
@@ -277,6 +284,7 @@ mod tests {
             records: 1_234_567,
             over_age: 0,
             without_reason: 0,
+            broken: 0,
             oldest: Some("2026-05-06T07:08:09Z".into()),
             exposed: 412,
             exposed_since: Some("2026-05-07T00:00:00Z".into()),

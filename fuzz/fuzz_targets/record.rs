@@ -32,8 +32,9 @@ fuzz_target!(|data: &[u8]| {
         let token = Token::opaque(Environment::Dev, &[1; 17]);
         let card_id = CardId::from_bytes([2; 16]);
         let environment = Environment::Dev;
+        let (collection, token) = (COLLECTION, &token);
         let binding =
-            Binding { environment, collection: COLLECTION, token: &token, card_id, expires_at: None };
+            Binding { environment, collection, token, card_id, expires_at: None, created_at: 0 };
         assert!(matches!(rewrap(keys(), &binding, &sealed, Default::default()), Err(ChangeError::Refused(_))));
     }
 });

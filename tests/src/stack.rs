@@ -198,6 +198,12 @@ impl Stack {
         Ok(())
     }
 
+    /// The shares of a Shamir seal, each with its custodian; none under another seal.
+    #[must_use]
+    pub fn shares(&self) -> &[(String, ShareText)] {
+        &self.shares
+    }
+
     /// Gives as many shares as the seal wants, or asks a development seal to open.
     ///
     /// # Errors

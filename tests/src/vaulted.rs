@@ -7,7 +7,7 @@ use crate::process::binary;
 use crate::stack::{self, Options, Stack};
 use anyhow::{Context, Result, ensure};
 use cordon_card::Token;
-use cordon_wire::{AwaitingRestore, Operation, SealKind, TokenizeRequest};
+use cordon_wire::{AwaitingRestore, Operation, SealKind, StoreReport, TokenizeRequest};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -168,6 +168,27 @@ impl Vaulted {
             }
         }
         Ok(tokens)
+    }
+
+    /// What `cordon store verify` reports.
+    ///
+    /// # Errors
+    /// It reports nothing, or its exit status says otherwise.
+    pub fn verify_store(&self) -> Result<StoreReport> {
+        let output = self.cordon(&["store", "verify"])?;
+        let report: StoreReport = serde_json::from_slice(&output.stdout).with_context(|| said(&output))?;
+        ensure!(output.status.success() == report.good, "{}", said(&output));
+        Ok(report)
+    }
+
+    /// That every record is as it was committed.
+    ///
+    /// # Errors
+    /// `cordon store verify` found something.
+    pub fn assert_whole(&self) -> Result<()> {
+        let report = self.verify_store()?;
+        ensure!(report.good, "{report:?}");
+        Ok(())
     }
 
     /// That these are tokens of the first bulk cards.

@@ -8,16 +8,21 @@ use cordon_tests::cards;
 use cordon_tests::https;
 use cordon_tests::stack::{self, Stack};
 use cordon_tests::vaulted::{Vaulted, said};
+use cordon_vault::store::rows;
 use cordon_wire::{
     AcceptRestore, ApprovalState, CreateCollection, DeleteRequest, DestroyRequest, ExportRequest,
     InspectRequest, ItemResult, KeyChange, KeyPurpose, KeyStateRequest, LookupItem, LookupRequest, Operation,
     ProblemCode, RekeyRequest, Retention, RetentionRequest, RewrapRequest, RotateRequest, TokenProfile,
 };
 
+use files::{CARDS, Files};
 use std::fmt::Debug;
 use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
+
+#[path = "shared/files.rs"]
+mod files;
 
 /// A vault whose disk is lost, with a backup that lacks what came last.
 struct Lost {
@@ -139,7 +144,8 @@ async fn a_stale_restore_serves_nobody_until_two_custodians_accept_it() -> Resul
     let token = lost.kept.first().context("a token")?;
     nothing_is_served(&lost.vaulted.stack, token).await?;
 
-    // What leads to its acceptance is answered, and says what to do.
+    // What leads to its acceptance is answered, and says what to do: also whether the records are those of a vault.
+    lost.vaulted.assert_whole()?;
     for shown in [
         administrator.seal_status().await.map(drop),
         administrator.approvals().await.map(drop),
@@ -275,6 +281,85 @@ async fn what_waits_is_not_forgotten_whatever_is_removed() -> Result<()> {
     assert!(data.join("store").exists());
     lost.vaulted.accept().await?;
     lost.serves().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_card_taken_out_of_a_restore_that_waits_is_missed_before_and_after_it_is_accepted() -> Result<()> {
+    let (mut lost, _restore) = Lost::waiting().await?;
+    let data = lost.vaulted.stack.vault_data();
+    lost.vaulted.assert_whole()?;
+    lost.is_refused().await?;
+    let begun = |stack: &Stack| stack.audit("vault").matches("\"tally-begun\"").count();
+    assert_eq!(begun(&lost.vaulted.stack), 1, "that of the store before");
+
+    // Taken out with its index entry: it is missed by number.
+    let victim = lost.kept.first().context("a token")?;
+    lost.vaulted.stack.vault.kill()?;
+    let taken = {
+        let files = Files::open(&data)?;
+        let taken = files.copy(victim)?;
+        taken.iter().try_for_each(|(key, _)| files.remove(key))?;
+        taken
+    };
+    lost.vaulted.open_again().await?;
+    let report = lost.vaulted.verify_store()?;
+    let cards = report.collections.iter().find(|one| one.number == CARDS.0).context("the collection")?;
+    assert_eq!((cards.records, cards.expected, cards.verdict.as_str()), (19, 20, "rows-missing"));
+
+    // With the tally taken away, too, as a backup of an older version has none: no other is begun.
+    lost.vaulted.stack.vault.kill()?;
+    {
+        let files = Files::open(&data)?;
+        for (key, _) in files.rows()?.iter().filter(|(key, _)| rows::kind(key) == rows::Kind::Tally) {
+            files.remove(key)?;
+        }
+        files.put(&rows::header_key(), &rows::encode_header(false))?;
+    }
+    lost.vaulted.open_again().await?;
+    assert_eq!(lost.vaulted.verify_store()?.refused.as_deref(), Some("tally-gone"));
+    // Accepted all the same: acceptance makes nothing good.
+    lost.vaulted.accept().await?;
+    assert!(!lost.vaulted.verify_store()?.good);
+    lost.vaulted.stack.vault.terminate().await?;
+    lost.vaulted.open_again().await?;
+    assert_eq!(lost.vaulted.verify_store()?.refused.as_deref(), Some("tally-gone"), "nor does a restart");
+    assert_eq!(begun(&lost.vaulted.stack), 1);
+
+    // A backup does.
+    lost.vaulted.lose(false).await?;
+    assert!(lost.vaulted.restored(&lost.file)?);
+    lost.vaulted.open_again().await?;
+    lost.vaulted.assert_whole()?;
+    lost.vaulted.accept().await?;
+    lost.vaulted.assert_whole()?;
+    lost.vaulted.stack.vault.terminate().await?;
+    assert_eq!(Files::open(&data)?.copy(victim)?, taken, "the card is in it");
+    lost.vaulted.open_again().await?;
+    lost.vaulted.assert_whole()?;
+    lost.serves().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_of_before_an_acceptance_are_not_put_back_unseen_after_it() -> Result<()> {
+    let (mut lost, _restore) = Lost::waiting().await?;
+    let data = lost.vaulted.stack.vault_data();
+    lost.vaulted.stack.vault.kill()?;
+    let older = Files::open(&data)?.rows()?;
+    lost.vaulted.open_again().await?;
+    lost.vaulted.accept().await?;
+    // In the process that accepted: its tally goes on with what came before.
+    let items = vec![lost.kept.first().context("a token")?.clone().into()];
+    lost.vaulted.stack.tokenizer("operator")?.delete(&stack::cards()?, &DeleteRequest { items }).await?;
+    lost.vaulted.assert_whole()?;
+    lost.vaulted.stack.vault.kill()?;
+    {
+        let files = Files::open(&data)?;
+        older.iter().try_for_each(|(key, value)| files.put(key, value))?;
+    }
+    lost.vaulted.open_again().await?;
+    let report = lost.vaulted.verify_store()?;
+    assert_eq!((report.good, report.refused.as_deref()), (false, Some("tally-put-back")));
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

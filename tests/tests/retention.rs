@@ -82,7 +82,7 @@ async fn a_record_is_kept_for_its_time_and_then_erased_and_counted() -> Result<(
     assert!(!report.good, "nobody has said how long cards are kept");
     assert_eq!((one.records, one.over_age, one.without_reason), (2, 0, 2));
     stack.vault.kill()?;
-    Files::open(&stack.vault_data())?.age(&old, 3)?;
+    Files::open(&stack.vault_data())?.age(&stack, &old, cards::bulk(1)?, 3)?;
     open_again(&mut stack).await?;
 
     let vault = stack.administrator()?;

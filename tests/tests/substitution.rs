@@ -9,8 +9,12 @@ use cordon_tests::https;
 use cordon_tests::process::Daemon;
 use cordon_tests::stack::{self, Options, Stack};
 use cordon_vault::store::{CollectionId, rows};
-use cordon_wire::{CreateCollection, ProblemCode, TokenProfile};
-use files::Files;
+use cordon_wire::{
+    CreateCollection, KeyPurpose, Operation, ProblemCode, Retention, RetentionReport, RetentionRequest,
+    RewrapRequest, RewrapState, RotateRequest, TokenProfile,
+};
+use files::{DAY, Files};
+use std::time::Duration;
 
 #[path = "shared/files.rs"]
 mod files;
@@ -73,6 +77,75 @@ async fn records_moved_between_rows_and_collections_are_refused_recorded_and_cou
     // Who submits the card again is not given the token of a record that is not his.
     assert!(tokenize(&stack, &cards, 1).await.is_err());
     assert_eq!(failures(&stack).await?, 4);
+    Ok(())
+}
+
+async fn verify_retention(stack: &Stack) -> Result<RetentionReport> {
+    let vault = stack.administrator()?;
+    let wanted = vault.verify_retention().await?.asked;
+    loop {
+        let report = vault.retention().await?;
+        if report.verified >= wanted {
+            return Ok(report);
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Records that a run to new data keys could not move.
+async fn unmoved(stack: &Stack) -> Result<u64> {
+    let (vault, collection) = (stack.administrator()?, stack::cards()?);
+    vault.rotate(&RotateRequest { purpose: KeyPurpose::Data, collection: Some(collection.clone()) }).await?;
+    vault.rewrap(&RewrapRequest { collection, pause: false, rate_per_s: 50_000 }).await?;
+    loop {
+        let runs = vault.rewraps().await?.runs;
+        let run = runs.first().context("a run")?;
+        if run.state == RewrapState::Finished {
+            return Ok(run.failed);
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_row_whose_date_was_changed_is_refused_and_not_erased() -> Result<()> {
+    let mut stack = Stack::start(Options { gateway: false, ..Options::default() }).await?;
+    let cards = stack::cards()?;
+    let (older, younger) = (tokenize(&stack, &cards, 1).await?, tokenize(&stack, &cards, 2).await?);
+    let left_alone = tokenize(&stack, &cards, 3).await?;
+    let keep = RetentionRequest { collection: cards.clone(), retention: Retention::Days(2) };
+    stack.approve(&Operation::ShortenRetention(keep.clone())).await?;
+    stack.administrator()?.set_retention(&keep).await?;
+    assert!(verify_retention(&stack).await?.good);
+    stack.vault.kill()?;
+    {
+        let files = Files::open(&stack.vault_data())?;
+        files.edit(&older, |row| row.created_at -= 3 * DAY)?;
+        files.edit(&younger, |row| row.created_at += 400 * DAY)?;
+    }
+    open_again(&mut stack).await?;
+    let report = verify_retention(&stack).await?;
+    let one = report.collections.first().context("a collection")?;
+    assert_eq!((report.good, one.records, one.broken), (false, 3, 2), "nothing was erased by a forged age");
+    for token in [&older, &younger] {
+        assert!(reports(&stack, token) > 0, "the sweep recorded it");
+        let before = reports(&stack, token);
+        assert_eq!(stack.opens(token).await?, Some(ProblemCode::Internal));
+        assert_eq!(reports(&stack, token), before + 1);
+    }
+    assert!(tokenize(&stack, &cards, 1).await.is_err(), "its card is not taken for a new one");
+    assert!(tokenize(&stack, &cards, 2).await.is_err());
+    assert_eq!(unmoved(&stack).await?, 2);
+    assert_eq!(stack.opens(&left_alone).await?, None);
+    stack.vault.kill()?;
+    {
+        let files = Files::open(&stack.vault_data())?;
+        files.edit(&older, |row| row.created_at += 3 * DAY)?;
+        files.edit(&younger, |row| row.created_at -= 400 * DAY)?;
+    }
+    open_again(&mut stack).await?;
+    assert_eq!(stack.opens(&older).await?, None, "it was the date and nothing else");
+    assert!(verify_retention(&stack).await?.good);
     Ok(())
 }
 

@@ -11,16 +11,16 @@ use std::sync::Arc;
 
 use cordon_card::Environment;
 use jiff::Timestamp;
-use thiserror::Error;
 
 pub use budget::{BLOCK, DATA_BUDGET, GRACE, KEK_BUDGET, Unfit};
 pub use document::{Document, Purpose};
+pub use error::KeyringError;
 pub use info::KeyInfo;
 pub use state::{KeyState, Withheld};
 
 use crate::keys::{CommitKey, DataKey, DocumentKey, IndexKey, Kek, KeyError, KeyId, PreparedMac, RootKey};
 use crate::record::xaes::XaesKey;
-use crate::store::CollectionId;
+use crate::store::{CollectionId, TallyMac};
 use budget::Budget;
 use change::Slot;
 use document::KeyRow;
@@ -28,6 +28,7 @@ use document::KeyRow;
 mod budget;
 mod change;
 mod document;
+mod error;
 mod info;
 mod state;
 mod wrap;
@@ -37,6 +38,8 @@ pub struct Unlocked {
     document: Document,
     authority: Arc<Authority>,
     collections: BTreeMap<u32, CollectionKeys>,
+    /// What the store's rows are hashed with.
+    tally: Option<Arc<TallyMac>>,
     /// Blocks of uses that this keyring reserves and that count once it is durable.
     reserved: Vec<(Arc<Budget>, u64)>,
 }
@@ -92,11 +95,13 @@ impl Unlocked {
             epoch: 1,
             as_of: now,
             keys: Vec::new(),
+            tally: None,
             closed: BTreeMap::new(),
             seal_generation: 1,
         };
         let slot = Slot { purpose: Purpose::Kek, collection: None, version: 1, wrapped_by: None };
         change::add_key(&mut document, slot, &Kek::generate()?, &authority.wrapper, now)?;
+        change::add_tally_key(&mut document, &authority.wrapper, now)?;
         Unlocked::assemble(document, authority, &BTreeMap::new(), Origin::Made)
     }
 
@@ -137,7 +142,7 @@ impl Unlocked {
         self.document.to_bytes(&self.authority.mac)
     }
 
-    /// How many changes this keyring has seen.
+    /// How many changes it has seen.
     #[must_use]
     pub fn epoch(&self) -> u64 {
         self.document.epoch
@@ -221,6 +226,12 @@ impl Unlocked {
         }
     }
 
+    /// What the store's rows are hashed with; none in a keyring of an older version that has reserved nothing yet.
+    #[must_use]
+    pub fn tally(&self) -> Option<&Arc<TallyMac>> {
+        self.tally.as_ref()
+    }
+
     /// Every key of the keyring, without its bytes.
     #[must_use]
     pub fn list(&self) -> Vec<KeyInfo> {
@@ -292,8 +303,9 @@ impl Unlocked {
         present: &BTreeMap<u32, CollectionKeys>,
         origin: Origin,
     ) -> Result<Unlocked, KeyringError> {
+        let tally = wrap::tally_of(&document, &authority.wrapper)?;
         let mut unlocked =
-            Unlocked { document, authority, collections: BTreeMap::new(), reserved: Vec::new() };
+            Unlocked { document, authority, collections: BTreeMap::new(), tally, reserved: Vec::new() };
         let wrappers = unlocked.kek_wrappers()?;
         let environment = unlocked.document.environment;
         for row in &unlocked.document.keys {
@@ -410,75 +422,6 @@ impl IndexKeyVersion {
     pub fn state(&self) -> KeyState {
         self.state
     }
-}
-
-/// Why a keyring cannot be opened or changed. Names keys, never shows one.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum KeyringError {
-    /// Not a keyring document. Operator's fault: wrong or damaged store.
-    #[error("the stored keyring is not well formed")]
-    Malformed,
-    /// The tag is wrong: another root key, or a changed document. Operator's fault, or an attack.
-    #[error("the stored keyring is not authentic under this root key")]
-    NotAuthentic,
-    /// An authentic keyring contradicts itself. A bug.
-    #[error("the keyring contradicts itself: {0}")]
-    Corrupt(&'static str),
-    /// A keyring of another environment. Operator's fault.
-    #[error("the keyring belongs to environment {found:?}, this vault to {expected:?}")]
-    WrongEnvironment {
-        /// The environment in the document.
-        found: Environment,
-        /// The environment of this vault.
-        expected: Environment,
-    },
-    /// An older keyring than one already seen. Operator's fault (a restored backup), or an attack.
-    #[error("the keyring has epoch {found}, but epoch {at_least} was already in use")]
-    RolledBack {
-        /// The epoch in the document.
-        found: u64,
-        /// The highest epoch known.
-        at_least: u64,
-    },
-    /// A wrapped key does not open in its place. An attack or a bug: the document itself was authentic.
-    #[error("key {0} does not unwrap")]
-    Unwrap(KeyId),
-    /// A key opens but is not the one committed to. An attack by someone who holds the wrapping key.
-    #[error("key {0} is not the key its commitment names")]
-    Commitment(KeyId),
-    /// The collection already has keys. Client's fault.
-    #[error("collection {0} already has keys")]
-    CollectionExists(u32),
-    /// The collection has no keys. Client's fault.
-    #[error("collection {0} has no keys")]
-    UnknownCollection(u32),
-    /// An index rotation is not finished. Client's fault: destroy the older version first.
-    #[error("index key version {0} is still in use beside the active one")]
-    WindowOpen(u32),
-    /// An index key is suspended. Client's fault: a rotation would hide what is entered under it.
-    #[error("index key version {0} is suspended")]
-    Suspended(u32),
-    /// The key-encryption key may wrap nothing more. Operator's fault: rotate it.
-    #[error("the key-encryption key has to be rotated first: {0}")]
-    Kek(Unfit),
-    /// The state of the key does not allow this change. Client's fault.
-    #[error("a key that is {from:?} can't become {to:?}")]
-    NoSuchChange {
-        /// Where it is.
-        from: KeyState,
-        /// Where it was to go.
-        to: KeyState,
-    },
-    /// There is no such key version. Client's fault.
-    #[error("there is no such key version")]
-    NoSuchKey,
-    /// The key version is active, destroyed, or wraps other keys. Client's fault.
-    #[error("the key version is in use, or was destroyed before")]
-    InUse,
-    /// A key could not be made.
-    #[error("a key could not be made")]
-    Key(#[from] KeyError),
 }
 
 const ROOT_KEYRING_LABEL: &str = "cordon/v1/root/keyring";

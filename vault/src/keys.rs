@@ -46,6 +46,8 @@ pub type SadKey = Key<usage::Sad>;
 pub type WrapKey = Key<usage::Wrap>;
 /// Authenticates the keyring and seal documents; always derived from the root key.
 pub type DocumentKey = Key<usage::Document>;
+/// Hashes the rows of the store for its tally.
+pub type TallyKey = Key<usage::Tally>;
 /// Commits records to the data key that seals them; always derived from that data key.
 pub type CommitKey = Key<usage::Commit>;
 
@@ -90,6 +92,9 @@ pub mod usage {
     /// Marker of [`super::CommitKey`].
     #[derive(Debug)]
     pub enum Commit {}
+    /// Marker of [`super::TallyKey`].
+    #[derive(Debug)]
+    pub enum Tally {}
     /// Marker of a static key around the root key.
     #[derive(Debug)]
     pub enum Seal {}
@@ -102,6 +107,7 @@ pub mod usage {
     impl sealed::Sealed for Wrap {}
     impl sealed::Sealed for Document {}
     impl sealed::Sealed for Commit {}
+    impl sealed::Sealed for Tally {}
     impl sealed::Sealed for Seal {}
 
     impl Usage for Root {
@@ -128,6 +134,9 @@ pub mod usage {
     impl Usage for Commit {
         const NAME: &'static str = "commit";
     }
+    impl Usage for Tally {
+        const NAME: &'static str = "tally";
+    }
     impl Usage for Seal {
         const NAME: &'static str = "seal";
     }
@@ -137,6 +146,7 @@ pub mod usage {
     impl Stored for Data {}
     impl Stored for Index {}
     impl Stored for Sad {}
+    impl Stored for Tally {}
     impl Stored for Seal {}
 
     impl Encrypts for Data {}

@@ -8,7 +8,8 @@
 //! ```
 //!
 //! Associated data: label, format, environment, collection, token, card id, key version and token expiry,
-//! each with its length, so that a record opens in its own row only (threat B12). The commitment is HMAC-SHA-256 over
+//! each with its length, so that a record opens in its own row only (threat B12). When the token was made is in the
+//! plaintext, and must be what the row says: retention erases by it. The commitment is HMAC-SHA-256 over
 //! associated data and nonce, under a key derived from the data key: AES-GCM alone lets one ciphertext be made that
 //! opens under two keys, and whoever could make it could show two cards behind one token (threat B11). It is checked
 //! before anything is decrypted. The plaintext is laid out in `layout`. Tests: `record/tests.rs`,
@@ -102,6 +103,8 @@ pub struct Binding<'a> {
     pub card_id: CardId,
     /// When the token expires, in seconds since 1970.
     pub expires_at: Option<u64>,
+    /// When the token was made, in seconds since 1970. Compared with what is sealed.
+    pub created_at: u64,
 }
 
 impl Binding<'_> {
@@ -372,8 +375,18 @@ pub fn verify(keys: &Unlocked, binding: &Binding<'_>, sealed: &Sealed, pan: &Pan
     if bool::from(card.pan.ct_eq(pan)) { Ok(()) } else { Err(Refused) }
 }
 
+/// Checks that a record is that of its row, dates included, whatever the state of its key: nothing of it is given out.
+///
+/// # Errors
+/// [`Refused`] if it is not, or if there is no key to tell.
+pub fn confirm(keys: &Unlocked, binding: &Binding<'_>, sealed: &Sealed) -> Result<(), Refused> {
+    let key = keys.data_key(binding.collection, sealed.key_version).ok_or(Refused)?;
+    decrypt(key, binding, sealed).map(drop)
+}
+
 fn decrypt(key: &DataKeyVersion, binding: &Binding<'_>, sealed: &Sealed) -> Result<CardData, Refused> {
-    layout::decode(&unseal(key, binding, sealed)?)
+    let card = layout::decode(&unseal(key, binding, sealed)?)?;
+    if card.created_at == binding.created_at { Ok(card) } else { Err(Refused) }
 }
 
 /// Checks the commitment, then decrypts.

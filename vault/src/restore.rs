@@ -215,7 +215,8 @@ fn judge(
         .map_err(|_other| RestoreError::OtherLog)?;
     cordon_audit::verify(directory, audit.verifier(), Some(&kept))
         .map_err(|_other| RestoreError::OtherLog)?;
-    let (commit, epoch) = (recovered.store_sequence.unwrap_or(0), recovered.keyring_epoch.unwrap_or(0));
+    let (commit, epoch) =
+        (recovered.known.store_sequence.unwrap_or(0), recovered.known.keyring_epoch.unwrap_or(0));
     Ok(commit > header.sequence || epoch > header.keyring_epoch.unwrap_or(0))
 }
 

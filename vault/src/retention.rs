@@ -26,8 +26,16 @@ pub struct Counted {
     pub over_age: u64,
     /// Records without an end, in a collection without a reason.
     pub without_reason: u64,
+    /// Records that are not those of their rows: their dates can't be believed.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub broken: u64,
     /// When the oldest token was made, in Unix seconds.
     pub oldest: Option<u64>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 impl Counted {
@@ -45,7 +53,7 @@ impl Counted {
     /// Whether every record may be there.
     #[must_use]
     pub fn is_good(&self) -> bool {
-        self.over_age == 0 && self.without_reason == 0
+        self.over_age == 0 && self.without_reason == 0 && self.broken == 0
     }
 }
 
@@ -57,6 +65,15 @@ pub struct Verified {
     pub at: Timestamp,
     /// By collection number.
     pub collections: BTreeMap<u32, Counted>,
+}
+
+/// What is to be done about a page.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    /// To erase: their time is over.
+    pub over: Vec<Token>,
+    /// To report, and to leave where they are.
+    pub broken: Vec<Token>,
 }
 
 /// One run: it erases what is over, collection by collection, and a verification then counts all anew.
@@ -98,17 +115,31 @@ impl Run {
         self.left.last().map(|number| (*number, self.after.as_ref()))
     }
 
-    /// Takes a page of the present collection. Gives the tokens to erase.
-    pub fn page(&mut self, collection: &Collection, rows: &[Row]) -> Vec<Token> {
+    /// Takes a page of the present collection. `is_own` says whether a row's record is its own, with the dates of the row:
+    /// it is asked for every row that is to be erased or counted.
+    pub fn page(&mut self, collection: &Collection, rows: &[Row], is_own: impl Fn(&Row) -> bool) -> Page {
         if let Some(last) = rows.last() {
             self.after = Some(last.token.clone());
         }
-        if self.counting {
-            let counted = self.counted.entry(collection.id).or_default();
-            rows.iter().for_each(|row| counted.add(collection, row, self.now));
-            return Vec::new();
+        let mut page = Page::default();
+        for row in rows {
+            let is_over = collection.is_over(row, self.now);
+            if !self.counting && !is_over {
+                continue;
+            }
+            let is_own = is_own(row);
+            if !is_own {
+                page.broken.push(row.token.clone());
+            } else if !self.counting {
+                page.over.push(row.token.clone());
+            }
+            if self.counting {
+                let counted = self.counted.entry(collection.id).or_default();
+                counted.add(collection, row, self.now);
+                counted.broken = counted.broken.saturating_add(u64::from(!is_own));
+            }
         }
-        rows.iter().filter(|row| collection.is_over(row, self.now)).map(|row| row.token.clone()).collect()
+        page
     }
 
     /// There are no more rows in this collection.

@@ -15,6 +15,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+pub mod pace;
+
 /// Name of the document that keeps all runs.
 pub const DOCUMENT: &str = "rewrap";
 

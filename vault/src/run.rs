@@ -14,7 +14,7 @@ use cordon_daemon::clock::SystemClock;
 use cordon_daemon::config::EX_CONFIG;
 use cordon_daemon::confine::{Confinement, Outbound};
 use cordon_daemon::drain::{DEADLINE, Drain};
-use cordon_daemon::process::{Hardening, NotHardened, harden};
+use cordon_daemon::process::{Hardening, NotHardened, give_way, harden};
 use cordon_daemon::scrub;
 use cordon_daemon::server::{Limits, Listener, Refused, Reserved, reserve, serve};
 use cordon_daemon::telemetry::{self, Format};
@@ -201,7 +201,8 @@ fn run(checked: Checked, mut hardening: Hardening) -> Result<(), StartError> {
         data_dir: config.data_dir.clone(),
         devices,
         hardening,
-        keyring_epoch: recovered.floor().1.unwrap_or(0),
+        keyring_epoch: recovered.floor.keyring_epoch.unwrap_or(0),
+        tally_anchor: recovered.floor.tally_sequence,
         awaiting: awaiting(&recovered),
         sad_ttl: config.sad_ttl(),
         sad_max: config.sad.max,
@@ -255,7 +256,11 @@ fn unseal<S: Store>(vault: &Vault<S>) -> Result<(), StartError> {
 }
 
 fn open_store(config: &Config, recovered: &Recovered) -> Result<FjallStore, StoreError> {
-    FjallStore::open_with(&config.data_dir.join(STORE), recovered.floor().0, &store_options(config))
+    FjallStore::open_with(
+        &config.data_dir.join(STORE),
+        recovered.floor.store_sequence,
+        &store_options(config),
+    )
 }
 
 /// The engine's bounds as configured.
@@ -389,6 +394,7 @@ fn start_stepping(
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(StartError::Thread)?;
     let work = move || {
+        give_way();
         while !drain.is_triggered() {
             let wait = step(&runtime);
             // A step may have decrypted records.

@@ -7,18 +7,22 @@
 //! many callers race for it, and a commit has a number that only grows (the audit log repeats it, see
 //! [`StoreError::Behind`]). Byte layout: `docs/store-format.md`.
 
+mod book;
 mod embedded;
 mod error;
 mod fjall;
 mod resolve;
 pub mod rows;
 mod snapshot;
+mod tally;
+mod verify;
 mod writer;
 
 #[cfg(test)]
 mod memory;
 
 use std::fmt;
+use std::sync::Arc;
 
 use cordon_card::{CardId, Token};
 
@@ -26,9 +30,12 @@ use crate::fingerprint::Fingerprint;
 use crate::record::Sealed;
 
 pub use self::fjall::{Fjall, FjallOptions, FjallStore};
-pub use embedded::{Change, Embedded, Engine, Pair, Pairs};
+pub use book::Followed;
+pub use embedded::{Change, Embedded, Engine, Lookup, Pair, Pairs, View};
 pub use error::{Fault, StoreError};
 pub use snapshot::Snapshot;
+pub use tally::TallyMac;
+pub use verify::{Counted, Fault as RowFault, Verification, verify};
 
 /// The number of a collection inside the store. Names are mapped to numbers by the vault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -307,6 +314,24 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// [`StoreError::Io`] or [`StoreError::Corrupt`].
     fn snapshot(&self) -> Result<Snapshot, StoreError>;
+
+    /// Takes up the tally of rows with its key, or begins it by counting them; from then on every commit keeps it. `anchor`
+    /// is the highest commit known to have changed rows since there is a tally: one that ends before it is refused, and
+    /// rows are then not counted.
+    ///
+    /// # Errors
+    /// As [`Store::insert`].
+    fn follow_tally(
+        &self,
+        mac: Arc<TallyMac>,
+        anchor: Option<u64>,
+    ) -> impl Future<Output = Result<Committed<Followed>, StoreError>> + Send;
+
+    /// Forgets the key of the tally. Rows do not change until it is taken up again.
+    ///
+    /// # Errors
+    /// [`StoreError::Closed`].
+    fn forget_tally(&self) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// The last durable commit. 0: none yet.
     fn sequence(&self) -> u64;

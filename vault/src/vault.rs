@@ -43,6 +43,7 @@ mod rewrap;
 mod select;
 mod settle;
 mod stream;
+mod tally;
 mod tokenize;
 
 pub(crate) use acceptance::awaiting;
@@ -83,7 +84,11 @@ pub struct Vault<S> {
     keeper: tokio::sync::Mutex<retention::Keeper>,
     /// When records were erased.
     ledger: tokio::sync::Mutex<retention::Ledger>,
-    metrics: crate::metrics::Metrics,
+    metrics: Arc<crate::metrics::Metrics>,
+    /// The highest commit that the audit log knows to have changed rows since the store has a tally of them.
+    tally_anchor: Option<u64>,
+    /// Walks that compare the rows with their tally.
+    checks: Arc<Mutex<tally::Checks>>,
     /// Whom backups are encrypted to.
     recipients: Option<Recipients>,
     /// Whether a backup is being taken.
@@ -110,6 +115,8 @@ pub struct Parts<S> {
     pub hardening: Hardening,
     /// The highest keyring epoch in the audit log.
     pub keyring_epoch: u64,
+    /// The highest commit in it that changed rows since the store has a tally of them.
+    pub tally_anchor: Option<u64>,
     /// The restore that waits for acceptance, by the audit log.
     pub awaiting: Option<AwaitingRestore>,
     /// How long a security code is held.
@@ -212,7 +219,9 @@ impl<S: Store> Vault<S> {
             started,
             keeper,
             ledger,
-            metrics: crate::metrics::Metrics::new(),
+            metrics: Arc::default(),
+            tally_anchor: parts.tally_anchor,
+            checks: Arc::default(),
             recipients: parts.recipients,
             backing_up: Arc::default(),
         })

@@ -89,6 +89,8 @@ pub enum Action {
     Rewrap,
     /// It was verified that no record is kept longer than it may be (3.2.1); items = records of the collection.
     Retention,
+    /// The rows of the store were counted and compared with its tally, or the tally was begun; items = records.
+    StoreVerify,
     /// A backup was taken.
     Backup,
     /// A backup was put back.

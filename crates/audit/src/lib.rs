@@ -70,7 +70,9 @@ mod walk;
 mod witness;
 mod writer;
 
-pub use anchors::{AwaitingRestore, RESTORE_ACCEPTED, RESTORED_STALE, RESTORED_WITHOUT_LOG, RestoredBackup};
+pub use anchors::{
+    AwaitingRestore, Floor, RESTORE_ACCEPTED, RESTORED_STALE, RESTORED_WITHOUT_LOG, RestoredBackup,
+};
 pub use checkpoint::Checkpoint;
 pub use cosigned::{CosignError, Cosigned, keep_cosigned};
 pub use error::AuditError;

@@ -126,6 +126,16 @@ pub(crate) struct Outline<'l> {
 }
 
 impl Outline<'_> {
+    /// The store's tally was begun or taken up again.
+    pub(crate) fn begins_tally(&self) -> bool {
+        self.what == "store-verify" && self.outcome == "allowed" && self.commit.is_some()
+    }
+
+    /// Rows were written, or looked for where they would be written.
+    pub(crate) fn is_of_rows(&self) -> bool {
+        ["tokenize", "detokenize", "delete"].contains(&&*self.what)
+    }
+
     /// The store's sequence, if this line says that a backup was put back or accepted.
     pub(crate) fn restored_commit(&self) -> Option<u64> {
         self.commit.filter(|_| self.what == "restore" && self.outcome == "allowed")

@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use tokio::sync::oneshot;
 
-use crate::anchors::{AwaitingRestore, RestoredBackup};
+use crate::anchors::{AwaitingRestore, Floor, RestoredBackup};
 use crate::appending::Appending;
 use crate::checkpoint::Checkpoint;
 use crate::cosigned::{self, CosignError, Cosigned, Shelf};
@@ -68,12 +68,11 @@ pub struct Recovered {
     pub root: TreeHash,
     /// Bytes of an unfinished last line that were cut (never acknowledged).
     pub torn_bytes: u64,
-    /// The highest store sequence in any line since the last restore that counts: a store behind it has lost data.
-    pub store_sequence: Option<u64>,
-    /// The highest keyring epoch in any line since then: a keyring before it was put back.
-    pub keyring_epoch: Option<u64>,
-    /// A restore that waits for acceptance. Its own sequence and epoch are what store and keyring are measured by; the
-    /// two above are what was known before it.
+    /// What is known since the last restore that counts. A restore that waits for acceptance does not.
+    pub known: Floor,
+    /// What the store in place must have reached to be opened: since the restore that waits, or the same.
+    pub floor: Floor,
+    /// A restore that waits for acceptance.
     pub awaiting: Option<AwaitingRestore>,
     /// The last restore, if the vault did not run with its store yet.
     pub unstarted: Option<RestoredBackup>,
@@ -99,18 +98,6 @@ pub struct Statistics {
     pub queued_bytes: usize,
     /// Whether the log refuses everything until a restart.
     pub poisoned: bool,
-}
-
-impl Recovered {
-    /// The store sequence and keyring epoch that a store must have reached to be opened: of the restore that waits, or of
-    /// all lines.
-    #[must_use]
-    pub fn floor(&self) -> (Option<u64>, Option<u64>) {
-        match &self.awaiting {
-            Some(awaiting) => (Some(awaiting.store_sequence), awaiting.keyring_epoch),
-            None => (self.store_sequence, self.keyring_epoch),
-        }
-    }
 }
 
 impl Log {
@@ -171,8 +158,8 @@ impl Log {
             size: walk.tree.size(),
             root: walk.tree.root(),
             torn_bytes: tail.torn,
-            store_sequence: walk.anchors.commit,
-            keyring_epoch: walk.anchors.epoch,
+            known: walk.anchors.known,
+            floor: walk.anchors.floor(),
             awaiting: walk.anchors.awaiting.clone(),
             unstarted: walk.anchors.unstarted.clone(),
             created,

@@ -51,7 +51,7 @@ mod tests {
         let scratch = tempfile::tempdir().unwrap();
         let directory = scratch.path().join("deep/audit");
         let (log, recovered) = Log::open(&directory, ORIGIN).unwrap();
-        assert_eq!((recovered.size, recovered.torn_bytes, recovered.store_sequence), (0, 0, None));
+        assert_eq!((recovered.size, recovered.torn_bytes, recovered.floor.store_sequence), (0, 0, None));
         assert!(recovered.created);
         assert_eq!(mode(&directory), 0o700);
         for entry in fs::read_dir(&directory).unwrap() {
@@ -66,7 +66,7 @@ mod tests {
         let scratch = tempfile::tempdir().unwrap();
         written(scratch.path(), 10);
         let recovered = reopen(scratch.path()).unwrap();
-        assert_eq!((recovered.size, recovered.store_sequence, recovered.created), (10, Some(9), false));
+        assert_eq!((recovered.size, recovered.floor.store_sequence, recovered.created), (10, Some(9), false));
         let lines: Vec<_> = read(scratch.path()).unwrap().map(Result::unwrap).collect();
         assert_eq!(lines.len(), 10);
         assert!(lines.iter().all(|line| line.who.as_str() == "gateway-ingress"));
@@ -82,14 +82,33 @@ mod tests {
             log.append_blocking(line).unwrap();
             log.close().unwrap();
             let recovered = reopen(scratch.path()).unwrap();
-            (recovered.store_sequence, recovered.keyring_epoch)
+            (recovered.floor.store_sequence, recovered.floor.keyring_epoch)
         };
         assert_eq!(restore(Outcome::Denied, 4, 2), (Some(9), Some(2)));
         assert_eq!(restore(Outcome::Allowed, 4, 1), (Some(4), Some(1)));
         let (log, _) = Log::open(scratch.path(), ORIGIN).unwrap();
         log.append_blocking(event().store_sequence(5)).unwrap();
         log.close().unwrap();
-        assert_eq!(reopen(scratch.path()).unwrap().store_sequence, Some(5));
+        assert_eq!(reopen(scratch.path()).unwrap().floor.store_sequence, Some(5));
+    }
+
+    #[test]
+    fn changes_of_rows_are_an_anchor_from_the_first_tally_to_the_next_restore() {
+        let scratch = tempfile::tempdir().unwrap();
+        let after = |action, outcome, sequence| {
+            let (log, _) = Log::open(scratch.path(), ORIGIN).unwrap();
+            log.append_blocking(Event::new(action, outcome).store_sequence(sequence)).unwrap();
+            log.close().unwrap();
+            reopen(scratch.path()).unwrap().floor.tally_sequence
+        };
+        use Action::{Delete, KeyReserve, Restore, StoreVerify, Tokenize};
+        assert_eq!(after(Tokenize, Outcome::Allowed, 1), None, "there is no tally yet");
+        assert_eq!(after(StoreVerify, Outcome::Failed, 2), None);
+        assert_eq!(after(StoreVerify, Outcome::Allowed, 3), Some(3));
+        assert_eq!(after(Delete, Outcome::Allowed, 5), Some(5));
+        assert_eq!(after(KeyReserve, Outcome::Allowed, 7), Some(5), "a document is no row");
+        assert_eq!(after(Restore, Outcome::Allowed, 4), None);
+        assert_eq!(after(Tokenize, Outcome::Allowed, 6), None, "not until the tally is taken up again");
     }
 
     #[test]

@@ -19,7 +19,8 @@ use cordon_wire::{
     InspectRequest, Inspected, Items, KeyList, KeyStateRequest, KeyStateResponse, LookupRequest,
     LookupResult, Operation, Problem, RekeyList, RekeyRequest, RekeyShare, RekeyStatus, RestoreAccepted,
     RetentionReport, RetentionRequest, Revealed, RewrapList, RewrapRequest, RewrapStatus, RotateRequest,
-    RotateResponse, SealStatus, SettleRequest, Settled, Status, TokenizeRequest, Tokenized, UnsealRequest,
+    RotateResponse, SealStatus, SettleRequest, Settled, Status, StoreReport, TokenizeRequest, Tokenized,
+    UnsealRequest,
 };
 use transport::Transport;
 
@@ -320,6 +321,22 @@ impl Administrator {
     /// [`ClientError`].
     pub async fn verify_retention(&self) -> Result<RetentionReport, ClientError> {
         self.0.post("/v1/retention/verify", &serde_json::Map::new()).await
+    }
+
+    /// `GET /v1/store/verify`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn store_report(&self) -> Result<StoreReport, ClientError> {
+        self.0.get("/v1/store/verify").await
+    }
+
+    /// `POST /v1/store/verify`: begins a walk over all records.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn verify_store(&self) -> Result<StoreReport, ClientError> {
+        self.0.post("/v1/store/verify", &serde_json::Map::new()).await
     }
 
     /// `POST /v1/keys/destroy`.

@@ -8,7 +8,7 @@ mod acceptor;
 mod connection;
 mod framing;
 mod stall;
-mod wiping;
+pub mod wiping;
 mod worker;
 
 use std::io::{self, Write};

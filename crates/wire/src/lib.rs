@@ -17,6 +17,7 @@ mod restore;
 mod retention;
 mod rewrap;
 mod secret;
+mod store;
 mod submitted;
 
 pub use admin::{
@@ -46,6 +47,7 @@ pub use rewrap::{
     RewrapStatus, VersionNeed,
 };
 pub use secret::ShareText;
+pub use store::{StoreCount, StoreFault, StoreFaultKind, StoreReport};
 pub use submitted::{Submitted, SubmittedSecret};
 
 /// Media type of every problem document (RFC 9457 section 3).

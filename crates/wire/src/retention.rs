@@ -104,6 +104,9 @@ pub struct RetentionStatus {
     pub over_age: u64,
     /// Of these, without an end and without a reason.
     pub without_reason: u64,
+    /// Of these, not the records of their rows: moved there, or with a date that is not the one sealed in them.
+    #[serde(default)]
+    pub broken: u64,
     /// When the oldest token was made (RFC 3339, UTC).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oldest: Option<String>,

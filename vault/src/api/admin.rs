@@ -56,6 +56,7 @@ async fn read<S: Store>(call: &Call<'_, S>, uri: &Uri) -> Result<Response<Body>,
         "/v1/keys/rewrap",
         "/v1/approvals",
         "/v1/retention",
+        "/v1/store/verify",
         "/v1/audit",
         SUBMISSION,
     ];
@@ -77,6 +78,7 @@ async fn read<S: Store>(call: &Call<'_, S>, uri: &Uri) -> Result<Response<Body>,
             let (from, _limit) = page(uri.query()).ok_or(Refused::new(action, ProblemCode::Malformed))?;
             answer(&vault.audit_submission(caller, permit, from).await.map_err(failed)?, caller)
         }
+        "/v1/store/verify" => answer(&vault.show_store(caller, permit).await.map_err(failed)?, caller),
         "/v1/retention" => answer(&vault.show_retention(caller, permit).await.map_err(failed)?, caller),
         _audit => {
             let (from, limit) = page(uri.query()).ok_or(Refused::new(action, ProblemCode::Malformed))?;
@@ -153,6 +155,7 @@ async fn change<S: Store>(
         "/v1/retention/verify" => {
             answer(&vault.verify_retention(caller, permit).await.map_err(failed)?, caller)
         }
+        "/v1/store/verify" => answer(&vault.verify_store(caller, permit).await.map_err(failed)?, caller),
         "/v1/keys/state" => {
             let request: KeyStateRequest = read_json(body, MAX_ADMIN_BODY).await.map_err(refused)?;
             answer(&vault.change_key_state(caller, permit, &request).await.map_err(failed)?, caller)
@@ -181,6 +184,7 @@ fn action_of(path: &str) -> Option<Action> {
         "/v1/keys/state" => Action::KeyState,
         "/v1/retention" => Action::CollectionChange,
         "/v1/retention/verify" => Action::Retention,
+        "/v1/store/verify" => Action::StoreVerify,
         _other => return None,
     })
 }

@@ -7,11 +7,12 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 
 use super::budget::{BLOCK, DATA_BUDGET, KEK_BUDGET};
-use super::document::KeyRow;
+use super::document::{KeyRow, TallyRow};
 use super::wrap::{self, Place};
 use super::{Authority, Document, KEK_WRAP_LABEL, KeyState, KeyringError, Origin, Purpose, Unfit, Unlocked};
-use crate::keys::usage::Stored;
-use crate::keys::{DataKey, IndexKey, Kek, Key, KeyId, RootKey};
+use crate::keys::usage::Tally;
+use crate::keys::usage::{Stored, Usage};
+use crate::keys::{DataKey, IndexKey, Kek, Key, KeyId, RootKey, TallyKey};
 use crate::record::xaes::XaesKey;
 use crate::store::CollectionId;
 
@@ -142,11 +143,11 @@ impl Unlocked {
         self.succeed(document)
     }
 
-    /// The successor that reserves a block of uses for every active data key with fewer than `below` left; none if
-    /// there is no such key. The uses count from [`Unlocked::made_durable`] on.
+    /// The successor that reserves a block of uses for every active data key with fewer than `below` left, and has a key
+    /// for the store's tally; none if nothing of that is missing. The uses count from [`Unlocked::made_durable`] on.
     ///
     /// # Errors
-    /// [`KeyringError::Corrupt`] if the epoch is exhausted.
+    /// [`KeyringError::Corrupt`] if the epoch is exhausted; [`KeyringError::Key`] without randomness.
     pub fn reserve(&self, below: u64, now: Timestamp) -> Result<Option<Unlocked>, KeyringError> {
         let mut document = self.successor(now)?;
         let mut reserved = Vec::new();
@@ -163,8 +164,11 @@ impl Unlocked {
             row.uses = row.uses.saturating_add(uses);
             reserved.push((Arc::clone(&key.budget), uses));
         }
-        if reserved.is_empty() {
+        if reserved.is_empty() && document.tally.is_some() {
             return Ok(None);
+        }
+        if document.tally.is_none() {
+            add_tally_key(&mut document, &self.authority.wrapper, now)?;
         }
         let mut next = self.succeed(document)?;
         next.reserved = reserved;
@@ -227,7 +231,7 @@ impl Unlocked {
         self.succeed(document)
     }
 
-    /// The successor under a new root key: key-encryption keys wrapped by it, documents authenticated under it. No other
+    /// The successor under a new root key: key-encryption keys and the key of the tally wrapped by it, documents authenticated under it. No other
     /// key and no record is touched.
     ///
     /// # Errors
@@ -248,6 +252,12 @@ impl Unlocked {
                 wrap::wrap(&Place::of(row, self.environment()), &kek, &authority.wrapper)?;
             row.wrapped = Some(wrapped);
             row.commitment = commitment;
+        }
+        if let Some(row) = document.tally.take() {
+            let environment = self.environment();
+            let key = wrap::unwrap_tally(&row, &self.authority.wrapper, environment)?;
+            let TallyRow { id, created, .. } = row;
+            document.tally = Some(wrap::wrap_tally(id, created, &key, &authority.wrapper, environment)?);
         }
         Unlocked::assemble(document, authority, &self.collections, Origin::Made)
     }
@@ -327,6 +337,17 @@ pub(super) fn add_key<U: Stored>(
         wrapped: Some(wrapped),
         commitment,
     });
+    Ok(())
+}
+
+/// Gives a keyring its key of the tally.
+pub(super) fn add_tally_key(
+    document: &mut Document,
+    wrapper: &XaesKey,
+    now: Timestamp,
+) -> Result<(), KeyringError> {
+    let (id, key) = (KeyId::draw(Tally::NAME)?, TallyKey::generate()?);
+    document.tally = Some(wrap::wrap_tally(id, now, &key, wrapper, document.environment)?);
     Ok(())
 }
 

@@ -38,6 +38,9 @@ pub struct Document {
     /// When it was written; never goes back.
     pub(super) as_of: Timestamp,
     pub(super) keys: Vec<KeyRow>,
+    /// The key that hashes the store's rows; none in a keyring of an older version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) tally: Option<TallyRow>,
     /// Requests for approval that were used or rejected, and when their time is over. They stand here because an older
     /// keyring can't be put back.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -72,6 +75,18 @@ pub(super) struct KeyRow {
     pub(super) wrapped_by: Option<u32>,
     /// Nonce, ciphertext and tag in base64; none once destroyed.
     pub(super) wrapped: Option<String>,
+    pub(super) commitment: Commitment,
+}
+
+/// The key of the store's tally, wrapped by the root key. It protects no card and is never exchanged: a new one would make
+/// the tally begin anew.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TallyRow {
+    pub(super) id: KeyId,
+    pub(super) created: Timestamp,
+    /// Nonce, ciphertext and tag in base64.
+    pub(super) wrapped: String,
     pub(super) commitment: Commitment,
 }
 

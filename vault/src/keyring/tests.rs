@@ -294,11 +294,31 @@ fn a_new_root_key_wraps_the_keks_anew_and_changes_no_other_key() {
         assert_eq!(one.id, other.id);
         assert_eq!(one.wrapped == other.wrapped, one.purpose != Purpose::Kek, "{}", one.id);
     }
+    let tally = |keys: &Unlocked| keys.document.tally.clone().unwrap();
+    let (before, after) = (tally(&keyring), tally(&opened));
+    assert!(after.id == before.id && after.commitment.matches(&before.commitment), "the tally goes on");
+    assert_ne!(after.wrapped, before.wrapped);
     // The old root key can not be made to open a key that was wrapped anew.
     let mut mixed = opened.document.clone();
     mixed.epoch += 1;
     let forged = mixed.to_bytes(&keyring.authority.mac).unwrap();
     assert!(matches!(Unlocked::open(&forged, &old, Environment::Dev, 0), Err(KeyringError::Unwrap(_))));
+}
+
+#[test]
+fn a_keyring_of_an_older_version_gets_a_key_for_the_tally_once() {
+    let (root, keyring) = two_collections();
+    let mut older = keyring.document.clone();
+    older.tally = None;
+    let bytes = older.to_bytes(&keyring.authority.mac).unwrap();
+    let opened = Unlocked::open(&bytes, &root, Environment::Dev, 0).unwrap();
+    assert!(opened.tally().is_none());
+    let next = opened.reserve(0, now()).unwrap().unwrap();
+    assert!(next.tally().is_some() && next.epoch() == opened.epoch() + 1);
+    assert!(next.reserve(0, now()).unwrap().is_none());
+    let again = Unlocked::open(&next.to_bytes().unwrap(), &root, Environment::Dev, 0).unwrap();
+    let id = |keys: &Unlocked| keys.document.tally.clone().unwrap().id;
+    assert_eq!(id(&again), id(&next));
 }
 
 #[test]

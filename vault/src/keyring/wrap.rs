@@ -5,13 +5,16 @@
 
 use cordon_card::Environment;
 use data_encoding::BASE64;
+use jiff::Timestamp;
 
 use super::KeyringError;
-use super::document::KeyRow;
+use super::document::{Document, KeyRow, TallyRow};
 use crate::keys::frame::framed;
 use crate::keys::usage::Stored;
-use crate::keys::{Commitment, Key, KeyError, KeyId, WrapKey};
+use crate::keys::{Commitment, Key, KeyError, KeyId, TallyKey, WrapKey};
 use crate::record::xaes::XaesKey;
+use crate::store::TallyMac;
+use std::sync::Arc;
 
 /// Everything that says which key this is; a wrapped key moved to another place does not open there.
 pub(super) struct Place<'a> {
@@ -27,6 +30,11 @@ impl<'a> Place<'a> {
     pub(super) fn of(row: &'a KeyRow, environment: Environment) -> Place<'a> {
         let KeyRow { id, collection, version, wrapped_by, .. } = row;
         Place { environment, id, collection: *collection, version: *version, wrapped_by: *wrapped_by }
+    }
+
+    /// The one place of the key of the tally.
+    pub(super) fn tally(id: &'a KeyId, environment: Environment) -> Place<'a> {
+        Place { environment, id, collection: None, version: 1, wrapped_by: None }
     }
 
     fn aad<U: Stored>(&self) -> Vec<u8> {
@@ -63,17 +71,57 @@ pub(super) fn unwrap<U: Stored>(
     wrapper: &XaesKey,
     environment: Environment,
 ) -> Result<Key<U>, KeyringError> {
-    let refused = || KeyringError::Unwrap(row.id.clone());
-    let wrapped = row.wrapped.as_deref().ok_or_else(refused)?;
+    let wrapped = row.wrapped.as_deref().ok_or_else(|| KeyringError::Unwrap(row.id.clone()))?;
+    unwrap_at(&Place::of(row, environment), wrapped, &row.commitment, wrapper)
+}
+
+/// Unwraps the key of the tally.
+pub(super) fn unwrap_tally(
+    row: &TallyRow,
+    wrapper: &XaesKey,
+    environment: Environment,
+) -> Result<TallyKey, KeyringError> {
+    unwrap_at(&Place::tally(&row.id, environment), &row.wrapped, &row.commitment, wrapper)
+}
+
+/// The key of a keyring's tally, ready for use.
+pub(super) fn tally_of(
+    document: &Document,
+    wrapper: &XaesKey,
+) -> Result<Option<Arc<TallyMac>>, KeyringError> {
+    let Some(row) = &document.tally else { return Ok(None) };
+    let key = unwrap_tally(row, wrapper, document.environment)?;
+    Ok(Some(Arc::new(TallyMac::new(&key))))
+}
+
+/// Wraps the key of the tally.
+pub(super) fn wrap_tally(
+    id: KeyId,
+    created: Timestamp,
+    key: &TallyKey,
+    wrapper: &XaesKey,
+    environment: Environment,
+) -> Result<TallyRow, KeyError> {
+    let (wrapped, commitment) = wrap(&Place::tally(&id, environment), key, wrapper)?;
+    Ok(TallyRow { id, created, wrapped, commitment })
+}
+
+fn unwrap_at<U: Stored>(
+    place: &Place<'_>,
+    wrapped: &str,
+    commitment: &Commitment,
+    wrapper: &XaesKey,
+) -> Result<Key<U>, KeyringError> {
+    let refused = || KeyringError::Unwrap(place.id.clone());
     let wrapped = BASE64.decode(wrapped.as_bytes()).map_err(|_base64| refused())?;
-    let aad = Place::of(row, environment).aad::<U>();
+    let aad = place.aad::<U>();
     let opened = wrapper.open(&aad, &wrapped).map_err(|_unauthentic| refused())?;
     let key = Key::fill_with(|out| {
         *out = *<&[u8; crate::keys::KEY_LENGTH]>::try_from(opened.as_slice()).map_err(|_length| refused())?;
         Ok::<(), KeyringError>(())
     })?;
-    if !key.commitment(&row.id)?.matches(&row.commitment) {
-        return Err(KeyringError::Commitment(row.id.clone()));
+    if !key.commitment(place.id)?.matches(commitment) {
+        return Err(KeyringError::Commitment(place.id.clone()));
     }
     Ok(key)
 }

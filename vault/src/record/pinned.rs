@@ -37,8 +37,9 @@ fn the_format_opens_for_ever() {
     let keys = Unlocked::open(pinned.keyring.as_bytes(), &root(), Environment::Dev, 2).unwrap();
     let (environment, collection) = (Environment::Dev, CollectionId(7));
     let Pinned { token, card_id, .. } = pinned;
+    let expires_at = Some(1_900_000_000);
     let binding =
-        Binding { environment, collection, token: &token, card_id, expires_at: Some(1_900_000_000) };
+        Binding { environment, collection, token: &token, card_id, expires_at, created_at: 1_800_000_000 };
     let record = Sealed::from_stored(&BASE64.decode(pinned.record.as_bytes()).unwrap()).unwrap();
     let card = open_covered(&keys, &binding, &record).unwrap();
     assert_eq!(card.pan.expose(), "4242424242424242");

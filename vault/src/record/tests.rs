@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::{
     Binding, CardData, ChangeError, Masked, Metadata, Refresh, Refreshed, Refused, SealError, Sealed,
-    inspect_covered, layout, open_covered, refresh, rewrap, seal, verify,
+    confirm, inspect_covered, layout, open_covered, refresh, rewrap, seal, verify,
 };
 use crate::keyring::{KeyState, Unfit, Unlocked};
 use crate::keys::RootKey;
@@ -63,6 +63,7 @@ pub(super) fn binding(token: &Token) -> Binding<'_> {
         token,
         card_id,
         expires_at: Some(1_900_000_000),
+        created_at: 1_800_000_000,
     }
 }
 
@@ -102,10 +103,13 @@ fn a_record_does_not_open_in_any_other_row() {
         Binding { expires_at: None, ..row },
         Binding { expires_at: Some(1_900_000_001), ..row },
         Binding { expires_at: Some(0), ..row },
+        Binding { created_at: 1_799_999_999, ..row },
+        Binding { created_at: 0, ..row },
     ];
     for other in others {
         assert_eq!(open(&keys, &other, &record, &PROOF).unwrap_err(), Refused);
         assert_eq!(inspect(&keys, &other, &record, Truncation::LastFour, &INSPECTION).unwrap_err(), Refused);
+        assert_eq!(confirm(&keys, &other, &record), Err(Refused));
         assert!(matches!(rewrap(&keys, &other, &record, now()), Err(ChangeError::Refused(Refused))));
         let pan = Pan::parse("4242424242424242").unwrap();
         let brought = Refresh { pan: &pan, expiry: None, metadata: None };

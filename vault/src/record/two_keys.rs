@@ -105,8 +105,9 @@ fn no_ciphertext_opens_under_two_keys() {
     let keys = keys.add_collection(ONE, now).unwrap().rotate_data(ONE, now).unwrap();
     let token = Token::opaque(Environment::Dev, &[1; 17]);
     let card_id = CardId::from_bytes([5; 16]);
+    let environment = Environment::Dev;
     let binding =
-        Binding { environment: Environment::Dev, collection: ONE, token: &token, card_id, expires_at: None };
+        Binding { environment, collection: ONE, token: &token, card_id, expires_at: None, created_at: 0 };
     let both = [keys.data_key(ONE, 1).unwrap(), keys.data_key(ONE, 2).unwrap()];
     let body = crafted(both, &binding);
     for key in both {

@@ -8,16 +8,20 @@
 //! decides them in the order they came (`resolve.rs`). Uniqueness rests on that and on the engine's exclusive
 //! lock of its directory, never on a lock that callers take.
 
+use std::fmt;
+use std::io;
 use std::ops::Bound;
 use std::sync::Arc;
 
 use cordon_card::Token;
 
+use super::book::Book;
 use super::rows::{self, KeyRange};
+use super::tally::TallyMac;
 use super::writer::Writer;
 use super::{
-    CardWrite, CollectionId, Committed, Document, IndexEntry, Inserted, KnownCard, MAX_DOCUMENT, MAX_SEALED,
-    NewCard, Replacement, Row, Snapshot, Store, StoreError, StoreStatistics, resolve,
+    CardWrite, CollectionId, Committed, Document, Followed, IndexEntry, Inserted, KnownCard, MAX_DOCUMENT,
+    MAX_SEALED, NewCard, Replacement, Row, Snapshot, Store, StoreError, StoreStatistics, resolve,
 };
 use crate::record::Sealed;
 
@@ -35,8 +39,8 @@ pub trait Engine: Send + Sync + 'static {
     /// [`StoreError::Io`] or [`StoreError::Corrupt`].
     fn range(&self, range: KeyRange, limit: usize) -> Result<Vec<Pair>, StoreError>;
 
-    /// All pairs in key order, as of the moment of this call.
-    fn all(&self) -> Pairs;
+    /// All of it as of the moment of this call.
+    fn view(&self) -> View;
 
     /// Applies all changes or none, and returns once they would survive a power cut. Nothing of it is
     /// readable before. Called from one thread at a time; after an error it isn't called again.
@@ -57,6 +61,23 @@ pub type Pair = (Vec<u8>, Vec<u8>);
 
 /// Pairs one by one.
 pub type Pairs = Box<dyn Iterator<Item = Result<Pair, StoreError>> + Send>;
+
+/// Reads one value.
+pub type Lookup = Box<dyn Fn(&[u8]) -> Result<Option<Vec<u8>>, StoreError> + Send>;
+
+/// An engine's content as of one moment.
+pub struct View {
+    /// All pairs in key order.
+    pub pairs: Pairs,
+    /// One value at a time.
+    pub lookup: Lookup,
+}
+
+impl fmt::Debug for View {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("View(..)")
+    }
+}
 
 /// One change of a batch, in key order: rows come before the index entries that lead to them.
 #[derive(Debug, PartialEq, Eq)]
@@ -83,6 +104,11 @@ impl<E: Engine> Embedded<E> {
     /// [`StoreError::Behind`] if the content ends before the anchor; [`StoreError::Corrupt`] if a commit is
     /// missing from the middle or the layout is another version's; [`StoreError::Io`], [`StoreError::Full`].
     pub fn start(engine: E, anchor: Option<u64>) -> Result<Self, StoreError> {
+        Self::start_for(engine, anchor, false)
+    }
+
+    /// [`Embedded::start`], or for a restore, which has no key for the tally of rows.
+    pub(super) fn start_for(engine: E, anchor: Option<u64>, restores: bool) -> Result<Self, StoreError> {
         let header = engine.get(&rows::header_key())?;
         match &header {
             Some(value) => rows::check_header(value)?,
@@ -92,10 +118,12 @@ impl<E: Engine> Embedded<E> {
         let sequence = last_commit(&engine)?;
         check_anchor(sequence, anchor)?;
         if header.is_none() {
-            engine.commit(vec![Change { key: rows::header_key(), value: Some(rows::encode_header()) }])?;
+            engine
+                .commit(vec![Change { key: rows::header_key(), value: Some(rows::encode_header(false)) }])?;
         }
+        let book = Book::of(&engine, restores)?;
         let engine = Arc::new(engine);
-        Ok(Self { writer: Writer::start(Arc::clone(&engine), sequence)?, engine })
+        Ok(Self { writer: Writer::start(Arc::clone(&engine), sequence, book)?, engine })
     }
 }
 
@@ -237,7 +265,26 @@ impl<E: Engine> Store for Embedded<E> {
     }
 
     fn snapshot(&self) -> Result<Snapshot, StoreError> {
-        Snapshot::of(self.engine.all())
+        Snapshot::of(self.engine.view())
+    }
+
+    async fn follow_tally(
+        &self,
+        mac: Arc<TallyMac>,
+        anchor: Option<u64>,
+    ) -> Result<Committed<Followed>, StoreError> {
+        let mut nonce = [0; 16];
+        crate::keys::fill_random(&mut nonce)
+            .map_err(|_random| StoreError::from_io("drawing a nonce", io::ErrorKind::Other.into()))?;
+        self.writer.submit(1, move |group| group.follow(mac, nonce, anchor)).await
+    }
+
+    async fn forget_tally(&self) -> Result<(), StoreError> {
+        let forget = |group: &mut resolve::Group<E>| {
+            group.forget();
+            Ok(())
+        };
+        self.writer.submit(1, forget).await.map(drop)
     }
 
     fn sequence(&self) -> u64 {

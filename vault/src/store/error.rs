@@ -47,6 +47,9 @@ pub enum StoreError {
     /// The store was closed, or closed itself after a failed write.
     #[error("the store takes no writes: an earlier write failed or it is shutting down; restart the vault")]
     Closed,
+    /// The vault was sealed: a change of rows would not be counted in their tally.
+    #[error("rows can't change while the vault is sealed")]
+    Uncounted,
     /// The caller broke a bound of the store's interface.
     #[error("the store was asked for something out of its bounds: {0}")]
     Invalid(&'static str),
@@ -70,6 +73,7 @@ impl StoreError {
             | Self::Corrupt(_)
             | Self::Behind { .. }
             | Self::Locked
+            | Self::Uncounted
             | Self::Closed => Fault::Operator,
             Self::Conflict | Self::Invalid(_) => Fault::Bug,
         }

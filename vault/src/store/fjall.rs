@@ -28,7 +28,7 @@ mod torn;
 
 use self::torn::Torn;
 use super::StoreError;
-use super::embedded::{Change, Embedded, Engine, Pair, Pairs, check_anchor};
+use super::embedded::{Change, Embedded, Engine, Pair, View, check_anchor};
 use super::rows::KeyRange;
 
 /// The default store: one directory, one process.
@@ -77,7 +77,7 @@ impl Embedded<Fjall> {
     }
 
     /// Makes a store in an empty directory from the pairs of a [`super::Snapshot`], and opens it. What `next` gives is
-    /// checked pair by pair; a directory that was not filled to the end must not be used.
+    /// checked pair by pair. Rows can be used up and deleted in it, and none can come. A directory that was not filled to the end must not be used.
     ///
     /// # Errors
     /// Those of `next`; [`StoreError::Corrupt`] for pairs that no store wrote; else as [`FjallStore::open`].
@@ -91,7 +91,7 @@ impl Embedded<Fjall> {
         }
         let engine = Fjall::open(dir, options)?;
         super::snapshot::fill(&engine, next)?;
-        Ok(Self::start(engine, None)?)
+        Ok(Self::start_for(engine, None, true)?)
     }
 }
 
@@ -164,11 +164,17 @@ impl Engine for Fjall {
             .collect()
     }
 
-    fn all(&self) -> Pairs {
-        Box::new(self.database.snapshot().iter(&self.keyspace).map(|guard| match guard.into_inner() {
+    fn view(&self) -> View {
+        let (snapshot, keyspace) = (self.database.snapshot(), self.keyspace.clone());
+        let pairs = Box::new(snapshot.iter(&keyspace).map(|guard| match guard.into_inner() {
             Ok((key, value)) => Ok((key.to_vec(), value.to_vec())),
             Err(error) => Err(sort_error("reading", error)),
-        }))
+        }));
+        let lookup = Box::new(move |key: &[u8]| {
+            let value = snapshot.get(&keyspace, key).map_err(|error| sort_error("reading", error))?;
+            Ok(value.map(|value| value.to_vec()))
+        });
+        View { pairs, lookup }
     }
 
     fn commit(&self, changes: Vec<Change>) -> Result<(), StoreError> {

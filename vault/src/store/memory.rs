@@ -3,7 +3,7 @@
 //! Must never be reachable outside tests.
 
 use super::StoreError;
-use super::embedded::{Change, Engine, Pair, Pairs};
+use super::embedded::{Change, Engine, Pair, View};
 use super::rows::KeyRange;
 use std::collections::BTreeMap;
 use std::io;
@@ -17,6 +17,8 @@ pub(crate) struct Memory {
     pub(crate) content: Arc<Mutex<BTreeMap<Vec<u8>, Vec<u8>>>>,
     /// The next commit fails in this way.
     pub(crate) failure: Arc<Mutex<Option<Failure>>>,
+    /// Lengths of the values that were written.
+    pub(crate) writes: Arc<Mutex<Vec<usize>>>,
     gate: Arc<Mutex<Option<Gate>>>,
     syncs: Arc<AtomicU64>,
 }
@@ -53,9 +55,13 @@ impl Engine for Memory {
         Ok(content.range(range).take(limit).map(|(key, value)| (key.clone(), value.clone())).collect())
     }
 
-    fn all(&self) -> Pairs {
+    fn view(&self) -> View {
         let content = self.content.lock().unwrap().clone();
-        Box::new(content.into_iter().map(Ok))
+        let copy = content.clone();
+        View {
+            pairs: Box::new(content.into_iter().map(Ok)),
+            lookup: Box::new(move |key| Ok(copy.get(key).cloned())),
+        }
     }
 
     fn commit(&self, changes: Vec<Change>) -> Result<(), StoreError> {
@@ -72,6 +78,7 @@ impl Engine for Memory {
         }
         let mut content = self.content.lock().unwrap();
         for change in changes {
+            self.writes.lock().unwrap().push(change.value.as_ref().map_or(0, Vec::len));
             match change.value {
                 Some(value) => content.insert(change.key, value),
                 None => content.remove(&change.key),

@@ -8,11 +8,13 @@ use std::sync::Arc;
 
 use cordon_card::{CardId, Token};
 
+use super::book::Book;
 use super::embedded::{Change, Engine};
 use super::rows::{self, StoredClaim, StoredRow};
+use super::tally::{Nonce, Tally, TallyMac};
 use super::{
-    CardWrite, Claim, CollectionId, IndexEntry, Inserted, MAX_INDEX_ENTRIES, NewCard, Refresh, Replacement,
-    StoreError,
+    CardWrite, Claim, CollectionId, Followed, IndexEntry, Inserted, MAX_INDEX_ENTRIES, NewCard, Refresh,
+    Replacement, StoreError,
 };
 
 /// The writes that one commit will hold.
@@ -23,11 +25,18 @@ pub(super) struct Group<E> {
     changes: Changes,
     /// What the current attempt staged over, newest last.
     undo: Vec<(Vec<u8>, Option<Staged>)>,
+    /// The tally of rows before this commit.
+    book: Book,
+    /// What it changes, by collection.
+    tallies: Tallies,
+    /// The key of the tally is to be forgotten after this commit.
+    forgets: bool,
 }
 
 impl<E: Engine> Group<E> {
-    pub(super) fn new(engine: Arc<E>) -> Self {
-        Self { engine, changes: Changes::new(), undo: Vec::new() }
+    pub(super) fn new(engine: Arc<E>, book: Book) -> Self {
+        let (changes, tallies) = (Changes::new(), Tallies::new());
+        Self { engine, changes, undo: Vec::new(), book, tallies, forgets: false }
     }
 
     /// Runs one submission. If it fails, nothing of it stays staged.
@@ -36,8 +45,10 @@ impl<E: Engine> Group<E> {
         work: impl FnOnce(&mut Self) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         self.undo.clear();
+        let tallies = self.tallies.clone();
         let outcome = work(self);
         if outcome.is_err() {
+            self.tallies = tallies;
             while let Some((key, before)) = self.undo.pop() {
                 match before {
                     Some(value) => self.changes.insert(key, value),
@@ -49,20 +60,65 @@ impl<E: Engine> Group<E> {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.changes.is_empty()
+        self.changes.is_empty() && self.tallies.is_empty()
     }
 
-    /// The staged changes, with the mark of the commit they are in.
-    pub(super) fn into_changes(mut self, sequence: u64) -> Vec<Change> {
+    /// The staged changes, with the mark of the commit they are in and the tallies after it.
+    pub(super) fn into_changes(mut self, sequence: u64) -> (Vec<Change>, Book) {
         self.changes.insert(rows::commit_key(sequence), Some(rows::encode_commit(sequence)));
-        self.changes.into_iter().map(|(key, value)| Change { key, value }).collect()
+        for (key, value) in self.book.keep(&self.tallies, sequence) {
+            self.changes.insert(key, Some(value));
+        }
+        let changes = self.changes.into_iter().map(|(key, value)| Change { key, value }).collect();
+        (changes, if self.forgets { self.book.forget() } else { self.book })
+    }
+
+    /// The tally, where nothing is to be committed.
+    pub(super) fn into_book(self) -> Book {
+        if self.forgets { self.book.forget() } else { self.book }
+    }
+
+    /// Takes up the tally, or begins it where there was none. `anchor` is the highest commit known to have changed rows
+    /// since there is one.
+    pub(super) fn follow(
+        &mut self,
+        mac: Arc<TallyMac>,
+        nonce: Nonce,
+        anchor: Option<u64>,
+    ) -> Result<Followed, StoreError> {
+        let (book, followed) = Book::follow(self.engine.as_ref(), mac, nonce, anchor)?;
+        let changed = match &followed {
+            Followed::Begun { .. } => {
+                self.stage(rows::header_key(), Some(rows::encode_header(true)));
+                book.collections()
+            }
+            Followed::Resumed { .. } => {
+                for (key, _before) in self.engine.range(rows::before_range(), usize::MAX)? {
+                    self.stage(key, None);
+                }
+                book.collections()
+            }
+            Followed::Refused(_) => Vec::new(),
+        };
+        for number in changed {
+            self.tallies.entry(number).or_default();
+        }
+        self.book = book;
+        Ok(followed)
+    }
+
+    /// Forgets the key of the tally with this commit.
+    pub(super) fn forget(&mut self) {
+        self.forgets = true;
     }
 
     pub(super) fn insert(&mut self, cards: Vec<NewCard>) -> Result<Vec<Inserted>, StoreError> {
+        self.book.check_rows_may_come()?;
         cards.into_iter().map(|card| self.insert_one(card)).collect()
     }
 
     pub(super) fn write_cards(&mut self, cards: Vec<CardWrite>) -> Result<Vec<bool>, StoreError> {
+        self.book.check_rows_may_come()?;
         cards
             .into_iter()
             .map(|card| match card {
@@ -73,6 +129,7 @@ impl<E: Engine> Group<E> {
     }
 
     pub(super) fn replace(&mut self, changes: &[Replacement]) -> Result<Vec<bool>, StoreError> {
+        self.book.check_rows_may_change()?;
         changes.iter().map(|change| self.replace_one(change)).collect()
     }
 
@@ -81,6 +138,7 @@ impl<E: Engine> Group<E> {
         collection: CollectionId,
         tokens: &[Token],
     ) -> Result<Vec<bool>, StoreError> {
+        self.book.check_rows_may_change()?;
         tokens.iter().map(|token| self.consume_one(collection, token)).collect()
     }
 
@@ -89,6 +147,7 @@ impl<E: Engine> Group<E> {
         collection: CollectionId,
         tokens: &[Token],
     ) -> Result<Vec<bool>, StoreError> {
+        self.book.check_rows_may_change()?;
         tokens.iter().map(|token| self.delete_one(collection, token)).collect()
     }
 
@@ -138,7 +197,7 @@ impl<E: Engine> Group<E> {
             index: card.index,
             sealed: card.sealed.as_bytes(),
         })?;
-        self.stage(row_key, Some(row));
+        self.stage_row(card.collection, row_key, None, Some(row))?;
         for (key, claim) in claims {
             self.stage(key, Some(rows::encode_claim(&claim)?));
         }
@@ -169,8 +228,8 @@ impl<E: Engine> Group<E> {
         }
         check_index(&row.index)?;
         row.sealed = change.sealed.as_bytes();
-        let value = rows::encode_row(&row)?;
-        self.stage(row_key, Some(value));
+        let after = rows::encode_row(&row)?;
+        self.stage_row(change.collection, row_key, Some(&value), Some(after))?;
         Ok(true)
     }
 
@@ -192,8 +251,8 @@ impl<E: Engine> Group<E> {
         if as_read {
             row.sealed = refresh.sealed.as_bytes();
         }
-        let value = rows::encode_row(&row)?;
-        self.stage(row_key, Some(value));
+        let after = rows::encode_row(&row)?;
+        self.stage_row(refresh.collection, row_key, Some(&value), Some(after))?;
         Ok(true)
     }
 
@@ -205,8 +264,8 @@ impl<E: Engine> Group<E> {
             return Ok(false);
         }
         row.used = true;
-        let value = rows::encode_row(&row)?;
-        self.stage(row_key, Some(value));
+        let after = rows::encode_row(&row)?;
+        self.stage_row(collection, row_key, Some(&value), Some(after))?;
         Ok(true)
     }
 
@@ -218,7 +277,7 @@ impl<E: Engine> Group<E> {
         for entry in &row.index {
             self.release_claim(collection, entry, &owner)?;
         }
-        self.stage(row_key, None);
+        self.stage_row(collection, row_key, Some(&value), None)?;
         Ok(true)
     }
 
@@ -273,6 +332,46 @@ impl<E: Engine> Group<E> {
         }
     }
 
+    /// Stages a row, and what that changes in the tally. A row that says the same in clear costs what a new one does, and
+    /// changes nothing in it (threat B45).
+    fn stage_row(
+        &mut self,
+        CollectionId(number): CollectionId,
+        key: Vec<u8>,
+        before: Option<&[u8]>,
+        after: Staged,
+    ) -> Result<(), StoreError> {
+        let clear =
+            |row: Option<&[u8]>| row.map(rows::clear_of).transpose().map(|row| row.map(<[u8]>::to_vec));
+        match &self.book {
+            Book::Kept(kept) => {
+                let (gone, come) = (clear(before)?, clear(after.as_deref())?);
+                let tally = self.tallies.entry(number).or_default();
+                let hash = |row: &[u8]| kept.mac().row(&key, row);
+                match (gone, come) {
+                    (Some(gone), Some(come)) if gone == come => {
+                        let row = hash(&come);
+                        tally.add(row);
+                        tally.remove(row);
+                    }
+                    (gone, come) => {
+                        come.iter().for_each(|row| tally.add(hash(row)));
+                        gone.iter().for_each(|row| tally.remove(hash(row)));
+                    }
+                }
+            }
+            Book::Restoring => {
+                let kept = rows::before_key(&key);
+                if let (Some(before), None) = (before, self.get(&kept)?) {
+                    self.stage(kept, Some(rows::without_record(before)?));
+                }
+            }
+            Book::Locked | Book::None => {}
+        }
+        self.stage(key, after);
+        Ok(())
+    }
+
     fn stage(&mut self, key: Vec<u8>, value: Staged) {
         let before = self.changes.insert(key.clone(), value);
         self.undo.push((key, before));
@@ -318,6 +417,9 @@ impl Owner<'_> {
 }
 
 type Changes = BTreeMap<Vec<u8>, Staged>;
+
+/// What changes in the tallies, by collection; also those that are only to be written anew.
+pub(super) type Tallies = BTreeMap<u32, Tally>;
 
 /// A value to write, or `None` to remove the key.
 type Staged = Option<Vec<u8>>;

@@ -18,6 +18,13 @@ use super::{
 };
 use crate::fingerprint::Fingerprint;
 
+mod counted;
+
+pub use counted::{
+    Kind, all_rows, before_key, before_range, clear_of, kind, row_key_of, tally_collection, tally_key,
+    tally_range, without_record,
+};
+
 /// A row's value, borrowed from the stored bytes.
 pub struct StoredRow<'a> {
     /// The card's id.
@@ -141,6 +148,19 @@ pub fn claim_key(collection: CollectionId, entry: &IndexEntry) -> Vec<u8> {
     key
 }
 
+/// The collection and the index-key version in the key of an index entry.
+///
+/// # Errors
+/// [`StoreError::Corrupt`] if it isn't one.
+pub fn claim_place(key: &[u8]) -> Result<(CollectionId, u32), StoreError> {
+    let mut reader = Reader(key);
+    if key.len() != CLAIM_KEY || reader.array(BAD_CLAIM)? != [KIND_CLAIM] {
+        return Err(StoreError::Corrupt(BAD_CLAIM));
+    }
+    let collection = CollectionId(u32::from_be_bytes(reader.array(BAD_CLAIM)?));
+    Ok((collection, u32::from_be_bytes(reader.array(BAD_CLAIM)?)))
+}
+
 /// The key of a document.
 ///
 /// # Errors
@@ -155,9 +175,9 @@ pub fn document_key(name: &str) -> Result<Vec<u8>, StoreError> {
     Ok(key)
 }
 
-/// The header of a store that this version writes.
-pub fn encode_header() -> Vec<u8> {
-    vec![FORMAT]
+/// The header of a store without a tally of its rows, and of one with it, which older versions must not write.
+pub fn encode_header(has_tally: bool) -> Vec<u8> {
+    vec![if has_tally { FORMAT_WITH_TALLY } else { FORMAT }]
 }
 
 /// Checks a header.
@@ -165,7 +185,10 @@ pub fn encode_header() -> Vec<u8> {
 /// # Errors
 /// [`StoreError::Corrupt`] if another version wrote it.
 pub fn check_header(value: &[u8]) -> Result<(), StoreError> {
-    Reader::versioned(value, BAD_HEADER)?.end(BAD_HEADER)
+    match value {
+        [FORMAT | FORMAT_WITH_TALLY] => Ok(()),
+        _other => Err(StoreError::Corrupt(BAD_HEADER)),
+    }
 }
 
 /// A commit's mark.
@@ -357,6 +380,8 @@ pub fn check_pair(key: &[u8], value: &[u8]) -> Result<(), StoreError> {
             document_key(name).map_err(|_length| StoreError::Corrupt(BAD_DOCUMENT))?;
             decode_document(value).map(drop)
         }
+        KIND_TALLY => tally_collection(key).and_then(|_of| super::tally::check(value)),
+        KIND_BEFORE => row_token(&row_key_of(key)).and_then(|_of| decode_row(value)).map(drop),
         _ => Err(StoreError::Corrupt(BAD_KIND)),
     }
 }
@@ -414,12 +439,19 @@ fn sealed_length(sealed: &[u8]) -> Result<u32, StoreError> {
 
 /// Version of every value's layout; the first byte of each.
 const FORMAT: u8 = 1;
+/// The header of a store that keeps a tally.
+const FORMAT_WITH_TALLY: u8 = 2;
 
 const KIND_HEADER: u8 = 0;
 const KIND_COMMIT: u8 = 1;
 const KIND_ROW: u8 = 2;
 const KIND_CLAIM: u8 = 3;
 const KIND_DOCUMENT: u8 = 4;
+const KIND_TALLY: u8 = 5;
+const KIND_BEFORE: u8 = 6;
+
+/// Index-key version, fingerprint.
+const INDEX_ENTRY: usize = 4 + 32;
 
 const FLAG_SINGLE: u8 = 1;
 const FLAG_USED: u8 = 2;
@@ -436,6 +468,7 @@ const BAD_ROW_KEY: &str = "not the key of a row";
 const BAD_ROW: &str = "not a row";
 const BAD_CLAIM: &str = "not an index entry";
 const BAD_DOCUMENT: &str = "not a document";
+const BAD_TALLY: &str = "not a tally";
 
 #[cfg(test)]
 mod tests;

@@ -3,7 +3,7 @@
 //! Must never mix two moments: keyring, seal, rows and commit marks come from one view of the engine. Tests: below,
 //! `vault/tests/store_suite`, `tests/tests/backup.rs`.
 
-use super::embedded::{Change, Engine, Pair, Pairs, last_marked, read_row};
+use super::embedded::{Change, Engine, Lookup, Pair, Pairs, View, last_marked, read_row};
 use super::{CollectionId, Row, StoreError, rows};
 use std::fmt;
 
@@ -11,11 +11,13 @@ use std::fmt;
 pub struct Snapshot {
     sequence: u64,
     pairs: Pairs,
+    lookup: Lookup,
 }
 
 impl Snapshot {
     /// Reads as far as the commit marks, which stand first.
-    pub(super) fn of(mut pairs: Pairs) -> Result<Self, StoreError> {
+    pub(super) fn of(view: View) -> Result<Self, StoreError> {
+        let View { mut pairs, lookup } = view;
         let header = pairs.next().transpose()?;
         let mut first: Vec<Pair> = header.into_iter().collect();
         let mut marks: Vec<Pair> = Vec::new();
@@ -28,7 +30,7 @@ impl Snapshot {
         let sequence = last_marked(&marks)?;
         first.append(&mut marks);
         first.extend(after);
-        Ok(Self { sequence, pairs: Box::new(first.into_iter().map(Ok).chain(pairs)) })
+        Ok(Self { sequence, pairs: Box::new(first.into_iter().map(Ok).chain(pairs)), lookup })
     }
 
     /// The next row of a collection, in the order of the tokens; everything before it is passed over.
@@ -44,6 +46,14 @@ impl Snapshot {
             }
         }
         Ok(None)
+    }
+
+    /// One value of it.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] or [`StoreError::Corrupt`].
+    pub(super) fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        (self.lookup)(key)
     }
 
     /// The last commit in it.

@@ -14,6 +14,7 @@ use std::thread::JoinHandle;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
+use super::book::Book;
 use super::embedded::Engine;
 use super::resolve::Group;
 use super::{Committed, StoreError, StoreStatistics};
@@ -29,7 +30,7 @@ pub(super) struct Writer<E: Engine> {
 
 impl<E: Engine> Writer<E> {
     /// Starts the thread behind the last durable commit.
-    pub(super) fn start(engine: Arc<E>, sequence: u64) -> Result<Self, StoreError> {
+    pub(super) fn start(engine: Arc<E>, sequence: u64, book: Book) -> Result<Self, StoreError> {
         let (queue, submissions) = mpsc::unbounded_channel();
         let room = Arc::new(Semaphore::new(QUEUE_ITEMS));
         let counters = Arc::new(Counters { sequence: AtomicU64::new(sequence), ..Counters::default() });
@@ -39,7 +40,7 @@ impl<E: Engine> Writer<E> {
             .name("store-writer".to_owned())
             .spawn(move || {
                 let _guard = guard;
-                write(&engine, submissions, &counted);
+                write(&engine, book, submissions, &counted);
             })
             .map_err(|error| StoreError::from_io("starting the writer", error))?;
         Ok(Self { queue: Some(queue), room, counters, thread: Some(thread) })
@@ -143,16 +144,22 @@ impl Drop for CloseOnExit {
 
 /// The thread. It ends when the handle is gone and all work is done, or after a failed commit; what is queued
 /// then is dropped with the queue, which its callers see as a closed store.
-fn write<E: Engine>(engine: &Arc<E>, mut queue: mpsc::UnboundedReceiver<Submission<E>>, counters: &Counters) {
+fn write<E: Engine>(
+    engine: &Arc<E>,
+    mut book: Book,
+    mut queue: mpsc::UnboundedReceiver<Submission<E>>,
+    counters: &Counters,
+) {
     while let Some(submissions) = next_group(&mut queue) {
-        let mut group = Group::new(Arc::clone(engine));
+        let mut group = Group::new(Arc::clone(engine), book);
         let mut answers = Vec::with_capacity(submissions.len());
         let mut items = 0_usize;
         for submission in submissions {
             items = items.saturating_add(submission.items);
             answers.push(((submission.work)(&mut group), submission.room));
         }
-        let committed = commit(engine.as_ref(), group, counters);
+        let (committed, after) = commit(engine.as_ref(), group, counters);
+        book = after;
         counters.count(answers.len(), items);
         for (answer, room) in answers {
             drop(room);
@@ -179,16 +186,19 @@ fn next_group<E>(queue: &mut mpsc::UnboundedReceiver<Submission<E>>) -> Option<V
 }
 
 /// Makes a group durable and answers its number. A group that changes nothing needs no commit.
-fn commit<E: Engine>(engine: &E, group: Group<E>, counters: &Counters) -> Result<u64, StoreError> {
+fn commit<E: Engine>(engine: &E, group: Group<E>, counters: &Counters) -> (Result<u64, StoreError>, Book) {
     let last = counters.sequence.load(Ordering::Acquire);
     if group.is_empty() {
-        return Ok(last);
+        return (Ok(last), group.into_book());
     }
     let sequence = last.saturating_add(1);
-    engine.commit(group.into_changes(sequence))?;
-    counters.sequence.store(sequence, Ordering::Release);
-    counters.commits.fetch_add(1, Ordering::Relaxed);
-    Ok(sequence)
+    let (changes, book) = group.into_changes(sequence);
+    let committed = engine.commit(changes).map(|()| {
+        counters.sequence.store(sequence, Ordering::Release);
+        counters.commits.fetch_add(1, Ordering::Relaxed);
+        sequence
+    });
+    (committed, book)
 }
 
 impl Counters {

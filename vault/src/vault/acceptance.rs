@@ -22,8 +22,8 @@ pub(crate) fn awaiting(recovered: &Recovered) -> Option<AwaitingRestore> {
             epoch: restored.epoch,
             line: restored.line,
         },
-        known_sequence: recovered.store_sequence,
-        known_epoch: recovered.keyring_epoch,
+        known_sequence: recovered.known.store_sequence,
+        known_epoch: recovered.known.keyring_epoch,
     })
 }
 

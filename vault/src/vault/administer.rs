@@ -299,6 +299,7 @@ impl<S: Store> Vault<S> {
             warnings.push(format!("hardening: {} is not in force", item.name));
         }
         warnings.extend(self.key_warnings());
+        warnings.extend(self.store_warnings());
         warnings.extend(self.retention_warnings().await);
         warnings
     }

@@ -138,6 +138,7 @@ impl<S: Store> Vault<S> {
         self.renew_wrapping(caller, root).await?;
         let stored = self.stored_seal()?;
         let document = self.keep_acknowledgements(caller, &keys, stored, acknowledged).await?;
+        self.follow_rows(caller, &keys).await?;
         self.enter(State::Unsealed { keys: Arc::new(keys), document: Box::new(document) });
         tracing::info!("unsealed");
         Ok(self.seal_status())
@@ -291,6 +292,7 @@ impl<S: Store> Vault<S> {
         self.enter(State::Sealed(Box::new(Sealed::of(document)?)));
         self.holds().purge();
         self.forget_rekey();
+        self.forget_rows().await;
         tracing::info!("sealed");
         Ok(self.seal_status())
     }

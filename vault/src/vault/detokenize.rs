@@ -44,7 +44,8 @@ impl<S: Store> Vault<S> {
         // One service's guesses must not lock the others out, who come through the same gateway.
         let guesser = permit.acted_for().unwrap_or(caller.who.as_str());
         self.check_misses(guesser)?;
-        let mut found = self.openings(&keys, &collection, items)?;
+        let mut broken = Vec::new();
+        let mut found = self.openings(&keys, &collection, items, &mut broken)?;
         let sequence = self.consume(&collection, &mut found).await?;
         let mut event = reveal_event(caller, &permit, &collection, &found);
         if let Some(sequence) = sequence {
@@ -54,7 +55,6 @@ impl<S: Store> Vault<S> {
         let (receipt, ()) = tokio::try_join!(self.record(event), self.note_if(codes))?;
         let proof = OpenProof::for_detokenize(&permit, &receipt, &collection)?;
         let mut answers = Vec::with_capacity(found.len());
-        let mut broken = Vec::new();
         for entry in found {
             let Opening { row, code, code_held } = match entry {
                 Ok(opening) => opening,
@@ -88,8 +88,9 @@ impl<S: Store> Vault<S> {
         keys: &Unlocked,
         collection: &Collection,
         items: Vec<DetokenizeItem>,
+        broken: &mut Vec<Token>,
     ) -> Result<Vec<Found>, VaultError> {
-        let rows = self.rows(keys, collection, items)?.into_iter();
+        let rows = self.rows(keys, collection, items, broken)?.into_iter();
         let opening = |(row, wants_code): (Row, bool)| {
             if wants_code {
                 let code = self.take_code(collection, &row.token)?;
@@ -109,12 +110,14 @@ impl<S: Store> Vault<S> {
     }
 
     /// The rows that may be opened. Unknown, foreign and expired tokens are one and the same outside.
-    /// A key that is out of use is told before a single-use token is consumed.
+    /// A key that is out of use is told before a single-use token is consumed. Rows with other dates than their records
+    /// are added to `broken`.
     fn rows(
         &self,
         keys: &Unlocked,
         collection: &Collection,
         items: Vec<DetokenizeItem>,
+        broken: &mut Vec<Token>,
     ) -> Result<Vec<Asked>, VaultError> {
         let now = self.now();
         let wanted: Vec<_> = items.into_iter().map(|item| (self.own_token(item.token), item.cvv)).collect();
@@ -125,8 +128,7 @@ impl<S: Store> Vault<S> {
             .into_iter()
             .map(|(token, cvv)| {
                 token?;
-                let row = rows.next().flatten().filter(|row| !collection.is_over(row, now));
-                let row = row.ok_or(ProblemCode::TokenNotFound)?;
+                let row = self.living(keys, collection, rows.next().flatten(), now, broken)?;
                 if row.used {
                     return Err(ProblemCode::Gone);
                 }
@@ -135,6 +137,41 @@ impl<S: Store> Vault<S> {
                 Ok((row, cvv))
             })
             .collect())
+    }
+
+    /// A row whose time is not over. One that only looks so, because its dates were changed, is broken.
+    pub(super) fn living(
+        &self,
+        keys: &Unlocked,
+        collection: &Collection,
+        row: Option<Row>,
+        now: u64,
+        broken: &mut Vec<Token>,
+    ) -> Result<Row, ProblemCode> {
+        let row = row.ok_or(ProblemCode::TokenNotFound)?;
+        match self.is_over(keys, collection, &row, now) {
+            Ok(false) => Ok(row),
+            Ok(true) => Err(ProblemCode::TokenNotFound),
+            Err(record::Refused) => {
+                broken.push(row.token);
+                Err(ProblemCode::Internal)
+            }
+        }
+    }
+
+    /// Whether a record's time is over, by dates that are its own: retention must not rest on what a row says in clear.
+    pub(super) fn is_over(
+        &self,
+        keys: &Unlocked,
+        collection: &Collection,
+        row: &Row,
+        now: u64,
+    ) -> Result<bool, record::Refused> {
+        if !collection.is_over(row, now) {
+            return Ok(false);
+        }
+        record::confirm(keys, &self.binding(row), &row.sealed)?;
+        Ok(true)
     }
 
     /// A token of this environment.
@@ -175,6 +212,7 @@ impl<S: Store> Vault<S> {
             token: &row.token,
             card_id: row.card_id,
             expires_at: row.expires_at,
+            created_at: row.created_at,
         }
     }
 

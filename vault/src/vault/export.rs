@@ -138,8 +138,14 @@ impl Work {
             while page.len() < PAGE
                 && let Some(row) = self.snapshot.next_row(number)?
             {
-                if !row.used && !self.collection.is_over(&row, now) {
+                if row.used {
+                    continue;
+                }
+                if !self.collection.is_over(&row, now) {
                     page.push(row);
+                } else if record::confirm(&self.keys, &self.binding(&row), &row.sealed).is_err() {
+                    // It only looks over: an export without it would not be whole.
+                    return Err(CutShort::Broken);
                 }
             }
             if page.is_empty() {
@@ -163,14 +169,7 @@ impl Work {
         let proof = OpenProof::for_export(&self.permit, &receipt, &self.collection)
             .map_err(|_other| CutShort::Broken)?;
         for row in page {
-            let binding = Binding {
-                environment: self.environment,
-                collection: row.collection,
-                token: &row.token,
-                card_id: row.card_id,
-                expires_at: row.expires_at,
-            };
-            let card = record::open(&self.keys, &binding, &row.sealed, &proof)
+            let card = record::open(&self.keys, &self.binding(row), &row.sealed, &proof)
                 .map_err(|_refused| CutShort::Broken)?;
             let mut text = Zeroizing::new(Vec::with_capacity(LINE));
             let line = Card { token: row.token.as_str(), pan: card.pan.expose(), expiry: card.expiry };
@@ -179,6 +178,17 @@ impl Work {
             sealing.write_all(&text)?;
         }
         Ok(())
+    }
+
+    fn binding<'r>(&self, row: &'r Row) -> Binding<'r> {
+        Binding {
+            environment: self.environment,
+            collection: row.collection,
+            token: &row.token,
+            card_id: row.card_id,
+            expires_at: row.expires_at,
+            created_at: row.created_at,
+        }
     }
 
     fn event(&self, outcome: Outcome) -> Event {

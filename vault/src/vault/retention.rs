@@ -1,12 +1,13 @@
 //! Erasing records whose time is over, verifying that none is left, and knowing what older copies still show.
 //!
 //! Must never erase before it is recorded, both as a deletion in the audit log and as a day of erasures in the store; nor
-//! trust a clock that jumped ahead. Tests: `tests/tests/retention.rs`.
+//! trust a clock that jumped ahead, or a date that is not the one sealed in the record. Tests: `tests/tests/retention.rs`.
 
 use super::{Caller, Vault};
 use crate::collections::Collection;
 use crate::error::VaultError;
-use crate::retention::{ERASURES, Erasures, Run, VERIFIED, Verified, clock_jump};
+use crate::record;
+use crate::retention::{ERASURES, Erasures, Page, Run, VERIFIED, Verified, clock_jump};
 use crate::store::{CollectionId, Row, Store};
 use cordon_audit::{Action, Event, Name, Outcome};
 use cordon_card::{CardId, Token};
@@ -140,9 +141,9 @@ impl<S: Store> Vault<S> {
             .map(|collection| self.retention_of(collection, keeper.last.as_ref(), &ledger.erasures))
             .collect();
         let good = keeper.last.is_some()
-            && collections
-                .iter()
-                .all(|one| one.over_age == 0 && one.without_reason == 0 && !one.shred_overdue);
+            && collections.iter().all(|one| {
+                one.over_age == 0 && one.without_reason == 0 && one.broken == 0 && !one.shred_overdue
+            });
         Ok(RetentionReport {
             running: keeper.run.is_some(),
             asked: keeper.asked,
@@ -169,6 +170,7 @@ impl<S: Store> Vault<S> {
             records: counted.records,
             over_age: counted.over_age,
             without_reason: counted.without_reason,
+            broken: counted.broken,
             oldest: oldest.map(|at| at.to_string()),
             exposed: exposed.map_or(0, |exposed| exposed.records),
             exposed_since: exposed.map(|exposed| exposed.since.to_string()),
@@ -226,7 +228,8 @@ impl<S: Store> Vault<S> {
 
     async fn retention_page(&self) -> Result<Duration, VaultError> {
         // Sealed: nothing is erased either. A clock that jumped would erase what has years to live.
-        if self.keys().is_err() || self.clock_jump().is_some() {
+        let Ok(keys) = self.keys() else { return Ok(IDLE) };
+        if self.clock_jump().is_some() {
             return Ok(IDLE);
         }
         let mut keeper = self.keeper.lock().await;
@@ -252,7 +255,10 @@ impl<S: Store> Vault<S> {
             run.end_collection();
             return Ok(Duration::ZERO);
         };
-        let over = run.page(collection, &rows);
+        let is_own = |row: &Row| record::confirm(&keys, &self.binding(row), &row.sealed).is_ok();
+        let Page { over, broken } = run.page(collection, &rows, is_own);
+        let line = Event::new(Action::Retention, Outcome::Failed);
+        self.report_broken(line, &collection.name, broken).await?;
         if !over.is_empty() {
             self.erase_over_age(collection, over, &rows).await?;
         }
@@ -290,6 +296,8 @@ impl<S: Store> Vault<S> {
             let outcome = if counted.is_good() { Outcome::Allowed } else { Outcome::Failed };
             let reason = if counted.over_age > 0 {
                 "over-age"
+            } else if counted.broken > 0 {
+                "integrity"
             } else if counted.is_good() {
                 "none-over-age"
             } else {
@@ -340,6 +348,12 @@ impl<S: Store> Vault<S> {
             }
             if one.over_age > 0 {
                 warnings.push(format!("collection {name}: {} records are over age", one.over_age));
+            }
+            if one.broken > 0 {
+                warnings.push(format!(
+                    "collection {name}: {} records are not those of their rows; see the audit log",
+                    one.broken
+                ));
             }
             if one.shred_overdue {
                 warnings.push(format!(

@@ -8,7 +8,8 @@ use super::approve::Approved;
 use super::{Caller, State, Vault};
 use crate::error::VaultError;
 use crate::keyring::{KeyState, Purpose, Unlocked};
-use crate::record::{self, Binding};
+use crate::record;
+use crate::rewrap::pace::Pace;
 use crate::rewrap::{Active, DOCUMENT, Job, Jobs};
 use crate::store::{CollectionId, Replacement, Row, Store};
 use cordon_audit::{Action, Event, Name, Outcome};
@@ -17,6 +18,7 @@ use cordon_wire::{
     DestroyRequest, DestructionRecord, KeyPurpose, Operation, ProblemCode, RewrapList, RewrapRequest,
     RewrapStatus, VersionNeed,
 };
+use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 
@@ -24,6 +26,8 @@ use std::time::Duration;
 pub(super) struct Book {
     jobs: Jobs,
     version: Option<u64>,
+    /// How fast each goes just now.
+    paces: BTreeMap<u32, Pace>,
     /// Pages since the document was written: they are gone over again after a crash.
     unwritten: u32,
 }
@@ -31,11 +35,18 @@ pub(super) struct Book {
 impl Book {
     pub(super) fn load<S: Store>(store: &S) -> Result<Book, VaultError> {
         let Some(stored) = store.document(DOCUMENT)? else {
-            return Ok(Book { jobs: Jobs::default(), version: None, unwritten: 0 });
+            let (jobs, paces) = (Jobs::default(), BTreeMap::new());
+            return Ok(Book { jobs, version: None, paces, unwritten: 0 });
         };
         let jobs = Jobs::parse(&stored.bytes)
             .map_err(|_json| VaultError::Integrity("the stored rewrap runs are not well formed"))?;
-        Ok(Book { jobs, version: Some(stored.version), unwritten: 0 })
+        Ok(Book { jobs, version: Some(stored.version), paces: BTreeMap::new(), unwritten: 0 })
+    }
+
+    /// The pace of a run, within the rate that is allowed now.
+    fn pace(&self, number: u32) -> Pace {
+        let most = self.jobs.0.get(&number).map_or(1, |job| job.rate_per_s);
+        self.paces.get(&number).map_or_else(|| Pace::new(most), |pace| pace.up_to(most))
     }
 
     async fn write<S: Store>(&mut self, store: &S) -> Result<u64, VaultError> {
@@ -170,17 +181,14 @@ impl<S: Store> Vault<S> {
         let collection = CollectionId(number);
         // A suspended key: the run goes on when it is resumed or replaced.
         let Ok(active) = active(&keys, collection) else { return Ok(IDLE) };
+        let mut pace = book.pace(number);
         let Some(job) = book.jobs.0.get_mut(&number) else { return Ok(IDLE) };
         job.follow(active);
         if job.begins_proof() && self.older_views_exist() {
             return Ok(WAIT_FOR_VIEWS);
         }
         // Reading is cheaper than moving: a counting pass may go faster than the rate.
-        let (page, rate) = if job.moves() {
-            (page_of(job.rate_per_s), job.rate_per_s)
-        } else {
-            (COUNTING_PAGE, job.rate_per_s.saturating_mul(COUNTING_FACTOR))
-        };
+        let page = if job.moves() { pace.page() } else { COUNTING_PAGE };
         let rows = self.store.scan(collection, job.after(), page)?;
         if rows.is_empty() {
             job.end_pass(self.clock.now());
@@ -192,19 +200,22 @@ impl<S: Store> Vault<S> {
             }
             return Ok(Duration::ZERO);
         }
-        if job.moves() {
-            let (moved, failed) = self.move_rows(&keys, collection, active, &rows).await?;
+        let due = if job.moves() {
+            let Moved { moved, failed, commit } = self.move_rows(&keys, collection, active, &rows).await?;
             job.moved(&rows, moved, failed);
+            commit.into_iter().for_each(|took| pace.committed(took));
             self.metrics.gauges().rewrapped.inc_by(i64::try_from(moved).unwrap_or(i64::MAX));
+            pace.due(rows.len())
         } else {
             let known: Vec<_> = keys.index_keys(collection).map(|key| key.version()).collect();
             job.count(&rows, &known);
-        }
+            pace.due(rows.len()) / COUNTING_FACTOR
+        };
+        book.paces.insert(number, pace);
         book.unwritten = book.unwritten.saturating_add(1);
         if book.unwritten >= PAGES_PER_WRITE {
             book.write(&self.store).await?;
         }
-        let due = Duration::from_secs(u64::try_from(rows.len()).unwrap_or(0)) / rate.max(1);
         Ok(due.saturating_sub(self.clock.monotonic().saturating_sub(begun)))
     }
 
@@ -225,7 +236,7 @@ impl<S: Store> Vault<S> {
         collection: CollectionId,
         active: Active,
         rows: &[Row],
-    ) -> Result<(u64, u64), VaultError> {
+    ) -> Result<Moved, VaultError> {
         let mut changes = Vec::new();
         let mut failed = 0_u64;
         let mut broken = Vec::new();
@@ -251,11 +262,13 @@ impl<S: Store> Vault<S> {
             self.report_broken(Event::new(Action::Rewrap, Outcome::Failed), name, broken).await?;
         }
         if changes.is_empty() {
-            return Ok((0, failed));
+            return Ok(Moved { moved: 0, failed, commit: None });
         }
+        let begun = self.clock.monotonic();
         let committed = self.store.replace(changes).await?;
+        let commit = Some(self.clock.monotonic().saturating_sub(begun));
         let moved = committed.value.iter().filter(|won| **won).count();
-        Ok((u64::try_from(moved).unwrap_or(u64::MAX), failed))
+        Ok(Moved { moved: u64::try_from(moved).unwrap_or(u64::MAX), failed, commit })
     }
 
     fn moved_row(
@@ -265,13 +278,7 @@ impl<S: Store> Vault<S> {
         active: Active,
         row: &Row,
     ) -> Result<Option<Replacement>, record::ChangeError> {
-        let binding = Binding {
-            environment: self.environment,
-            collection,
-            token: &row.token,
-            card_id: row.card_id,
-            expires_at: row.expires_at,
-        };
+        let binding = self.binding(row);
         let is_known = |version: u32| keys.index_keys(collection).any(|key| key.version() == version);
         let gone = row.index.iter().map(|entry| entry.version).find(|version| !is_known(*version));
         let add = match keys.active_index_key(collection) {
@@ -448,15 +455,17 @@ const fn number_of(CollectionId(number): CollectionId) -> u32 {
     number
 }
 
-/// Rows of one commit: a twentieth of a second's worth, so that a reader never waits for much.
-fn page_of(rate_per_s: u32) -> usize {
-    usize::try_from(rate_per_s / 20).unwrap_or(LARGEST_PAGE).clamp(1, LARGEST_PAGE)
+/// What became of a page.
+struct Moved {
+    moved: u64,
+    failed: u64,
+    /// How long its commit took, if there was something to write.
+    commit: Option<Duration>,
 }
 
-const LARGEST_PAGE: usize = 256;
-const COUNTING_PAGE: usize = 512;
+const COUNTING_PAGE: usize = 128;
 const COUNTING_FACTOR: u32 = 8;
-const PAGES_PER_WRITE: u32 = 16;
+const PAGES_PER_WRITE: u32 = 64;
 const IDLE: Duration = Duration::from_millis(200);
 const WAIT_FOR_VIEWS: Duration = Duration::from_millis(20);
 const AFTER_AN_ERROR: Duration = Duration::from_secs(1);

@@ -4,9 +4,10 @@
 //! Tests: `tests/tests/tokens.rs`, `tests/tests/identity.rs`.
 
 use super::{Caller, Vault, statements};
+use crate::collections::Collection;
 use crate::error::VaultError;
 use crate::fingerprint::fingerprint;
-use crate::keyring::{IndexKeyVersion, Withheld};
+use crate::keyring::{IndexKeyVersion, Unlocked, Withheld};
 use crate::limits::Kind;
 use crate::record::{self, InspectProof};
 use crate::store::{IndexEntry, Row, Store};
@@ -92,7 +93,8 @@ impl<S: Store> Vault<S> {
         let keys = self.keys()?;
         let collection = self.collection(permit.collection())?;
         self.check_misses(caller.who.as_str())?;
-        let found = self.select(&collection, items)?;
+        let mut broken = Vec::new();
+        let found = self.select(&keys, &collection, items, &mut broken)?;
         let event = caller
             .sign(Event::inspection(Outcome::Allowed, &collection.name))
             .tokens(found.iter().flatten().map(|row| row.token.clone()))
@@ -100,7 +102,6 @@ impl<S: Store> Vault<S> {
             .statements(statements(permit.statements()));
         let receipt = self.record(event).await?;
         let proof = InspectProof::for_inspect(&permit, &receipt, &collection)?;
-        let mut broken = Vec::new();
         let mut answers = Vec::with_capacity(found.len());
         for entry in found {
             answers.push(match entry {
@@ -184,8 +185,10 @@ impl<S: Store> Vault<S> {
 
     fn select(
         &self,
-        collection: &crate::collections::Collection,
+        keys: &Unlocked,
+        collection: &Collection,
         items: Vec<Submitted<Token>>,
+        broken: &mut Vec<Token>,
     ) -> Result<Vec<Result<Row, ProblemCode>>, VaultError> {
         let now = self.now();
         let wanted: Vec<_> = items.into_iter().map(|token| self.own_token(token)).collect();
@@ -195,8 +198,7 @@ impl<S: Store> Vault<S> {
             .into_iter()
             .map(|token| {
                 token?;
-                let row = rows.next().flatten().filter(|row| !collection.is_over(row, now));
-                row.ok_or(ProblemCode::TokenNotFound)
+                self.living(keys, collection, rows.next().flatten(), now, broken)
             })
             .collect())
     }

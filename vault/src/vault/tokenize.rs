@@ -180,7 +180,9 @@ impl<S: Store> Vault<S> {
             return Ok(None);
         };
         let Some(row) = self.row(work, &token)? else { return Ok(None) };
-        if work.collection.is_over(&row, work.now) {
+        let is_over = self.is_over(work.keys, work.collection, &row, work.now);
+        let Ok(is_over) = is_over else { return Err(self.broken_card(work, token).await?) };
+        if is_over {
             let event = work.caller.event(Action::Delete, Outcome::Allowed).reason("expired");
             self.erase(event, work.collection, vec![token], Vec::new()).await?;
             return Ok(None);
@@ -202,11 +204,11 @@ impl<S: Store> Vault<S> {
         drop(self.row(work, &token)?);
         let card_id = card.card_id.unwrap_or(fresh);
         let expires_at = profile.expires_at(work.now);
+        let (environment, created_at) = (self.environment, work.now);
         let binding =
-            Binding { environment: self.environment, collection: number, token: &token, card_id, expires_at };
+            Binding { environment, collection: number, token: &token, card_id, expires_at, created_at };
         let metadata = card.metadata.as_ref().map_or_else(Metadata::none, Metadata::duplicate);
-        let data =
-            CardData { pan: card.pan.duplicate(), expiry: card.expiry, metadata, created_at: work.now };
+        let data = CardData { pan: card.pan.duplicate(), expiry: card.expiry, metadata, created_at };
         let key = work.keys.active_data_key(number).ok_or(ProblemCode::KeyUnavailable)?;
         let sealed =
             record::seal(key, &binding, &data, work.wall).map_err(|error| super::seal_error(&error))?;
@@ -223,7 +225,7 @@ impl<S: Store> Vault<S> {
             token: token.clone(),
             card_id,
             expires_at,
-            created_at: work.now,
+            created_at,
             sealed,
         };
         Ok((CardWrite::Insert(new), token, card_id))
@@ -252,13 +254,16 @@ impl<S: Store> Vault<S> {
                 let refresh = store::Refresh { collection, token: token.clone(), expected, sealed, changed };
                 Ok((CardWrite::Refresh(refresh), token, card_id))
             }
-            Err(ChangeError::Refused(_)) => {
-                let event = work.caller.event(Action::Tokenize, Outcome::Failed);
-                self.report_broken(event, &work.collection.name, vec![token]).await?;
-                Err(VaultError::Integrity("a stored record is not that of its card"))
-            }
+            Err(ChangeError::Refused(_)) => Err(self.broken_card(work, token).await?),
             Err(ChangeError::Seal(error)) => Err(super::seal_error(&error)),
         }
+    }
+
+    /// Reports a record that is not that of its row or its card.
+    async fn broken_card(&self, work: &Work<'_>, token: Token) -> Result<VaultError, VaultError> {
+        let event = work.caller.event(Action::Tokenize, Outcome::Failed);
+        self.report_broken(event, &work.collection.name, vec![token]).await?;
+        Ok(VaultError::Integrity("a stored record is not that of its card"))
     }
 
     fn draw(&self, work: &Work<'_>, card: &Card) -> Result<(Token, CardId), VaultError> {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use cordon_vault::store::rows::KeyRange;
-use cordon_vault::store::{CardWrite, Change, Embedded, Engine, Pair, Pairs, Refresh, Store, StoreError};
+use cordon_vault::store::{CardWrite, Change, Embedded, Engine, Pair, Refresh, Store, StoreError, View};
 
 use crate::cards::{CARDS, card, entry, record, token};
 
@@ -35,8 +35,13 @@ impl Engine for Counting {
         Ok(content.range(range).take(limit).map(|(key, value)| (key.clone(), value.clone())).collect())
     }
 
-    fn all(&self) -> Pairs {
-        Box::new(self.content.lock().unwrap().clone().into_iter().map(Ok))
+    fn view(&self) -> View {
+        let content = self.content.lock().unwrap().clone();
+        let copy = content.clone();
+        View {
+            pairs: Box::new(content.into_iter().map(Ok)),
+            lookup: Box::new(move |key| Ok(copy.get(key).cloned())),
+        }
     }
 
     fn commit(&self, changes: Vec<Change>) -> Result<(), StoreError> {

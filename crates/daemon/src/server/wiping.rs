@@ -5,7 +5,8 @@
 //! wiped. Above TLS it is what is left of HTTP's buffer, behind the requests; over HTTP/2 a frame of a type that nobody
 //! knows, which a reader must ignore (RFC 9113 section 5.5), fills that room, so that the reader gives the buffer up and the
 //! allocator wipes it. The frame exists between two layers of this process and is never sent. It must never touch bytes that
-//! were read and not yet taken. Tests: at the end of this file, `tests/tests/memory.rs` for the effect.
+//! were read and not yet taken. Tests: at the end of this file, fuzz target `h2_frames`,
+//! `tests/tests/memory.rs` for the effect.
 
 mod frames;
 
@@ -15,11 +16,12 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use frames::{Frames, HEADER, LONGEST};
+pub use frames::Frames;
+use frames::{HEADER, LONGEST};
 
 /// Wraps a stream; writes pass through.
 #[derive(Debug)]
-pub(super) struct Wiping<S> {
+pub struct Wiping<S> {
     stream: S,
     /// Something was read that may still lie in the reader's buffer.
     dirty: bool,
@@ -29,12 +31,12 @@ pub(super) struct Wiping<S> {
 
 impl<S> Wiping<S> {
     /// Wipes the room that is offered.
-    pub(super) fn new(stream: S) -> Wiping<S> {
+    pub fn new(stream: S) -> Wiping<S> {
         Wiping { stream, dirty: false, frames: None }
     }
 
     /// Also makes a reader of HTTP/2 give up the buffer it has read into.
-    pub(super) fn http2(stream: S) -> Wiping<S> {
+    pub fn http2(stream: S) -> Wiping<S> {
         Wiping { stream, dirty: false, frames: Some(Frames::default()) }
     }
 

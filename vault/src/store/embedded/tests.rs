@@ -265,7 +265,7 @@ async fn the_ring_of_commit_marks_goes_around() {
     let fill = |missing: Option<u64>| {
         let mut content = memory.content.lock().unwrap();
         content.clear();
-        content.insert(rows::header_key(), rows::encode_header());
+        content.insert(rows::header_key(), rows::encode_header(false));
         for sequence in (1..=last).filter(|sequence| Some(*sequence) != missing) {
             content.insert(rows::commit_key(sequence), rows::encode_commit(sequence));
         }
@@ -286,7 +286,7 @@ async fn a_store_of_another_layout_or_without_a_header_is_refused() {
     let (memory, store) = a_store();
     store.insert(vec![a_card(1, 1)]).await.unwrap();
     drop(store);
-    memory.content.lock().unwrap().insert(rows::header_key(), vec![2]);
+    memory.content.lock().unwrap().insert(rows::header_key(), vec![3]);
     assert!(matches!(Embedded::start(memory.clone(), None), Err(StoreError::Corrupt(_))));
     memory.content.lock().unwrap().remove(&rows::header_key());
     assert!(matches!(Embedded::start(memory, None), Err(StoreError::Corrupt(_))));

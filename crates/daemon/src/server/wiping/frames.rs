@@ -1,11 +1,11 @@
 //! Where the frames of an HTTP/2 connection begin and end (RFC 9113 section 4.1).
 //!
 //! It must never look into one: what frames mean is the HTTP library's business, which also refuses malformed ones. Tests: at
-//! the end of this file.
+//! the end of this file, fuzz target `h2_frames`.
 
 /// Follows the bytes of one direction of a connection.
 #[derive(Debug)]
-pub(super) struct Frames {
+pub struct Frames {
     /// Bytes of the preface or of a payload that are still to come.
     left: usize,
     header: [u8; HEADER],
@@ -24,7 +24,7 @@ impl Default for Frames {
 
 impl Frames {
     /// These bytes come next.
-    pub(super) fn pass(&mut self, mut bytes: &[u8]) {
+    pub fn pass(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             if self.left > 0 {
                 let step = self.left.min(bytes.len());
@@ -57,7 +57,8 @@ impl Frames {
     }
 
     /// Between two frames, where one of an unknown type may stand.
-    pub(super) fn between(&self) -> bool {
+    #[must_use]
+    pub fn between(&self) -> bool {
         self.left == 0 && self.seen == 0 && !self.block
     }
 }

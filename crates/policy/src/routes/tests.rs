@@ -168,7 +168,7 @@ fn what_is_left_out_takes_the_safe_value() {
     );
     assert_eq!(route.upstream.roots.as_deref(), Some(Path::new("/b/ca.pem")));
     let [field] = route.fields.as_slice() else { panic!("one field") };
-    assert_eq!((field.op, &field.form), (IngressOp::Tokenize, &None));
+    assert_eq!((field.op, &field.places.form), (IngressOp::Tokenize, &None));
 }
 
 #[test]

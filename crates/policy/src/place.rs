@@ -289,7 +289,7 @@ impl TextSelector {
         let expression =
             RegexBuilder::new(text).size_limit(EXPRESSION_BYTES).build().map_err(|_unreadable| {
                 SelectorError::new(
-                    "this is not a regular expression, or one that is too large",
+                    "this is no regular expression, or one that is too large",
                     "write it like (?m)^PAN: *(?<pan>.+)$, without look-around and back-references",
                 )
             })?;

@@ -213,6 +213,13 @@ pub fn look_outside(search: &mut Search, head: &Head, path_length: usize, leaves
                 Spot::Header(..) | Spot::Basic(_) | Spot::Target(..) => None,
             });
             search.look_outside(Place::Header, value.as_bytes(), &here);
+            // Encoded by their own scheme, so they are looked at whatever the route wants of encodings.
+            if name == AUTHORIZATION
+                && let Some((user, password)) = credentials(value)
+            {
+                search.look(Place::Header, user.as_bytes());
+                search.look(Place::Header, password.as_bytes());
+            }
         }
     }
 }

@@ -135,6 +135,15 @@ fn leak(target: &str, lines: &[(&str, &str)]) -> Option<Place> {
 }
 
 #[test]
+fn credentials_are_decoded_by_every_route() {
+    let value = basic(&format!("user:{PAN}"));
+    let (head, length) = head("/", &[("authorization", value.as_str())]);
+    let mut search = Search::new(LookInside::Off);
+    look_outside(&mut search, &head, length, &[]);
+    assert_eq!(search.found(), Some(Place::Header));
+}
+
+#[test]
 fn numbers_beside_the_fields_are_found_and_those_in_them_are_not() {
     let target = format!("/cards/{PAN}/x?card+no={PAN}&a=1");
     let cookie = format!("pan={PAN}; a=1");

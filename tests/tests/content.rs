@@ -411,3 +411,30 @@ async fn an_answer_that_is_a_bomb_is_stopped() -> Result<()> {
     }
     Ok(())
 }
+
+/// The most memory that a process ever had, in KiB.
+fn peak(process: u32) -> Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("a peak")?;
+    Ok(line.trim().trim_end_matches("kB").trim().parse()?)
+}
+
+#[tokio::test]
+async fn a_bomb_costs_bounded_memory() -> Result<()> {
+    let stack = Stack::start(Options::default()).await?;
+    let gateway = stack.gateway.as_ref().context("a gateway")?.id();
+    let before = peak(gateway)?;
+    for (coding, code) in CODINGS.into_iter().filter(|(coding, _)| !coding.is_empty()) {
+        // Twice over, so that 128 MiB fit into what a route takes.
+        let bomb = code(&code(&vec![b' '; 128 * 1024 * 1024]));
+        let coding = format!("{coding}, {coding}");
+        let lines = [("content-type", JSON), ("content-encoding", coding.as_str())];
+        let answer = stack.browser_request(request("POST", "/content", &lines, bomb)?).await?;
+        let wanted = if coding.matches(',').count() == 1 { 413 } else { 415 };
+        assert_eq!(answer.status.as_u16(), wanted, "{coding}: {}", text(&answer));
+    }
+    let grown = peak(gateway)?.saturating_sub(before);
+    assert!(grown < 64 * 1024, "the gateway grew by {grown} KiB");
+    assert!(stack.signup.bytes().is_empty());
+    Ok(())
+}

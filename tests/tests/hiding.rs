@@ -250,6 +250,13 @@ fn tricks_of_xml() -> Vec<Trick> {
 /// Ways of tables and texts alone.
 fn tricks_of_texts() -> Vec<Trick> {
     vec![
+        ("text/plain; charset=utf-7", "declared UTF-7", format!("Note: {VISA}")),
+        ("application/json; charset=utf-16", "declared UTF-16", format!("{{\"n\":\"{VISA}\"}}")),
+        ("application/xml; charset=cp037", "declared EBCDIC", format!("<a>{VISA}</a>")),
+        ("text/csv; charset=iso-8859-1", "declared Latin-1", format!("n\n{VISA}\n")),
+        ("text/csv; header=absent", "no row of names", format!("{VISA}\n")),
+        ("text/html", "another type", format!("<p>{VISA}</p>")),
+        ("application/grpc", "another protocol", VISA.to_owned()),
         (CSV, "quotes within", "id,note\n1,\"4111\"\"1111\"\"1111\"\"1111\"\n4111\"1111\n".to_owned()),
         (CSV, "longer row", format!("id\n1,{VISA}\n")),
         (CSV, "blank row", format!("id\n\n{VISA}\n")),

@@ -16,8 +16,7 @@ const LIMIT: usize = 100_000;
 fuzz_target!(|bytes: &[u8]| {
     let Some((choice, coded)) = bytes.split_first() else { return };
     let name = NAMES[usize::from(*choice) % NAMES.len()];
-    let headers =
-        HeaderMap::from_iter([(http::header::CONTENT_ENCODING, HeaderValue::from_static(name))]);
+    let headers = HeaderMap::from_iter([(http::header::CONTENT_ENCODING, HeaderValue::from_static(name))]);
     let codings = Codings::of(&headers).expect("known names");
     if let Ok(decoded) = codings.undo(WipedBytes::from(coded.to_vec()), LIMIT) {
         assert!(decoded.len() <= LIMIT);

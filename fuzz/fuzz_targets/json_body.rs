@@ -11,8 +11,10 @@ use libfuzzer_sys::fuzz_target;
 const SELECTORS: &[&str] = &["$.card.number", "$..pan", "$.items[*].cvc", "$.a[1]", "$..b..c", "$['x y']"];
 
 fuzz_target!(|bytes: &[u8]| {
-    let place =
-        |text: &&str| Places { json: Some(JsonSelector::parse(text).expect("a selector")), ..Places::default() };
+    let place = |text: &&str| Places {
+        json: Some(JsonSelector::parse(text).expect("a selector")),
+        ..Places::default()
+    };
     let places: Vec<_> = SELECTORS.iter().map(place).collect();
     if cordon_fuzz::check(&Format::Json, &places, bytes, "tok_\"\u{e9}\n") {
         assert!(serde_json::from_slice::<serde_json::Value>(bytes).is_ok(), "another reader accepts it too");

@@ -11,7 +11,8 @@ use libfuzzer_sys::fuzz_target;
 const PATHS: &[&str] = &["//pan", "//@no", "/a/b/c", "/a/*/@x"];
 
 fuzz_target!(|bytes: &[u8]| {
-    let place = |text: &&str| Places { xml: Some(XmlSelector::parse(text).expect("a path")), ..Places::default() };
+    let place =
+        |text: &&str| Places { xml: Some(XmlSelector::parse(text).expect("a path")), ..Places::default() };
     let places: Vec<_> = PATHS.iter().map(place).collect();
     cordon_fuzz::check(&Format::Xml, &places, bytes, "<tok_\"&'\u{e9}>");
 });

@@ -69,11 +69,10 @@ pub fn of_answer(headers: &HeaderMap, declared: &[Content]) -> Result<Answer, Un
     if OPAQUE.iter().any(|prefix| essence.starts_with(prefix)) && essence != "image/svg+xml" {
         return Ok(Answer::Opaque);
     }
-    match media.charset().as_deref() {
-        None | Some("utf-8") => {}
-        // Their digits are ASCII's, and nothing else of them is looked into.
-        Some("us-ascii" | "iso-8859-1" | "windows-1252") if declared.is_empty() => {}
-        Some(_) => return Err(Uninspectable),
+    // The digits of these are ASCII's; a parser of its own takes nothing but UTF-8 all the same.
+    let known = ["utf-8", "us-ascii", "iso-8859-1", "windows-1252"];
+    if media.charset().is_some_and(|charset| !known.contains(&charset.as_str())) {
+        return Err(Uninspectable);
     }
     let structured = |content: &Content| match content {
         Content::Json | Content::Ndjson | Content::Form => true,
@@ -262,5 +261,7 @@ mod tests {
         assert_eq!(of_answer(&HeaderMap::new(), &[]), Ok(Answer::Text));
         let csv = headers(&[("content-type", "text/csv")]);
         assert_eq!(of_answer(&csv, &[Content::Csv]), Ok(Answer::Structured(Format::Csv)));
+        let page = headers(&[("content-type", "text/html; charset=iso-8859-1")]);
+        assert_eq!(of_answer(&page, &[Content::Json]), Ok(Answer::Text));
     }
 }

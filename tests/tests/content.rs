@@ -389,6 +389,9 @@ async fn card_numbers_in_a_processor_s_answer_become_tokens() -> Result<()> {
     assert_eq!(text(&xml), format!("<r><pan>{tok}</pan></r>"));
     let elsewhere = send(&stack, charge("/v1/out/else")?).await?;
     assert_eq!((elsewhere.status.as_u16(), elsewhere.problem()?.as_str()), (502, "upstream-refused"));
+    stack.administrator()?.seal().await?;
+    let sealed = send(&stack, request("POST", "/v1/out/json", &[("content-type", JSON)], "{}")?).await?;
+    assert_eq!((sealed.status.as_u16(), sealed.problem()?.as_str()), (503, "vault-unavailable"));
     Ok(())
 }
 

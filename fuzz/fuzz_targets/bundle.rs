@@ -7,7 +7,9 @@
 
 use std::path::Path;
 
-use cordon_policy::{Bundle, JsonSelector, Routes, Segments, shipped};
+use cordon_policy::{
+    Bundle, FixedColumns, JsonSelector, PathTemplate, Routes, Segments, TextSelector, XmlSelector, shipped,
+};
 use libfuzzer_sys::fuzz_target;
 
 const SEGMENTS: &str = include_str!("../../policies/segments.toml");
@@ -17,7 +19,7 @@ fuzz_target!(|data: &[u8]| {
     let Some((choice, rest)) = data.split_first() else { return };
     let Ok(text) = std::str::from_utf8(rest) else { return };
     let base = Path::new("/bundle");
-    match choice % 5 {
+    match choice % 6 {
         0 => {
             if let Ok(selector) = JsonSelector::parse(text) {
                 assert!(!selector.segments().is_empty());
@@ -40,6 +42,21 @@ fuzz_target!(|data: &[u8]| {
             let (segments, routes) = text.split_at(middle);
             if let Err(faults) = Routes::parse(routes, segments, base) {
                 assert!(!faults.is_empty());
+            }
+        }
+        4 => {
+            // Places: what is read is written back as it was, and finds what lies in the text.
+            if let Ok(path) = XmlSelector::parse(text) {
+                assert!(!path.steps().is_empty() && path.to_string() == text);
+            }
+            if let Ok(columns) = FixedColumns::parse(text) {
+                assert!(!columns.columns().is_empty());
+            }
+            if let Ok(template) = PathTemplate::parse(text) {
+                assert!(template.to_string() == text && template.find(&text.replace("{}", "x")).is_some());
+            }
+            if let Ok(expression) = TextSelector::parse(text) {
+                assert!(expression.find(text).all(|span| text.get(span).is_some()));
             }
         }
         _ => {

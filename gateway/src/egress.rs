@@ -3,29 +3,31 @@
 //! Must never give the caller a card number: it goes to the destination's connection alone, and the answer is searched
 //! for it (threat B4, B26). Tests: the workspace's `tests` crate against the real binary; each step has its own.
 
+use crate::answer::fields::Cuts;
 use crate::answer::{self, Rules, Screened};
 use crate::flow::tokens::Tokens;
 use crate::flow::{self, Intake, Permitted};
 use crate::gateway::{Ending, Gateway};
 use crate::head;
 use crate::idempotency::{self, Claim, Claimed, Hold, REPLAYED};
+use crate::leak::echo::Echoes;
 use crate::ledger::{Exchange, Way};
 use crate::metrics::Plane;
 use crate::plan::{EgressPlan, Plan};
 use crate::preview;
 use crate::problem::Fault;
 use crate::route::{self, CleanPath, Match};
-use crate::upstream::{Upstreams, answer_limit, was_not_sent};
+use crate::upstream::{Answer, Upstreams, answer_limit, was_not_sent};
 use cordon_audit::Name;
 use cordon_card::Token;
-use cordon_client::Revealer;
+use cordon_client::{Revealer, Tokenizer};
 use cordon_daemon::Body;
 use cordon_daemon::scrub::Scrubbed;
 use cordon_daemon::telemetry::RequestId;
 use cordon_daemon::tls::Peer;
 use cordon_policy::{Ask, Send, Service};
-use cordon_wire::{DetokenizeRequest, Revealed, SettleRequest};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Version, request};
+use cordon_wire::{DetokenizeRequest, Items, Revealed, SettleRequest, Tokenized};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Version, request};
 use hyper::body::Incoming;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -36,14 +38,15 @@ use std::time::Duration;
 pub struct Egress {
     gateway: Arc<Gateway>,
     revealer: Revealer,
+    tokenizer: Tokenizer,
     upstreams: Upstreams,
 }
 
 impl Egress {
-    /// An egress that reveals through this client.
+    /// An egress that reveals through one client, and makes tokens of answers through the other.
     #[must_use]
-    pub fn new(gateway: Arc<Gateway>, revealer: Revealer) -> Self {
-        Self { gateway, revealer, upstreams: Upstreams::default() }
+    pub fn new(gateway: Arc<Gateway>, revealer: Revealer, tokenizer: Tokenizer) -> Self {
+        Self { gateway, revealer, tokenizer, upstreams: Upstreams::default() }
     }
 
     /// Serves one request. It is carried to its end even if the caller hangs up: what was sent has an outcome that is
@@ -92,9 +95,13 @@ impl Egress {
         let intake = Intake { content: &route.content, max_body: route.max_body };
         let dry_run = preview::wanted(&parts.headers, way, service)?;
         let key = idempotency::key_of(&parts.headers)?;
-        let inbound = flow::receive(parts, head::of_egress(&parts.headers), incoming, intake).await?;
-        let request = self.gateway.outcomes.fingerprint(&inbound.parts());
-        let parsed = flow::parse_egress(inbound, &way.fields, self.gateway.environment)?;
+        let headers = with_declared(head::of_egress(&parts.headers), &parts.headers, way);
+        let inbound = flow::receive(parts, headers, incoming, intake).await?;
+        let declared = way.fields.head.headers().flat_map(|name| parts.headers.get_all(name));
+        let whole: Vec<&[u8]> =
+            inbound.parts().into_iter().chain(declared.map(HeaderValue::as_bytes)).collect();
+        let request = self.gateway.outcomes.fingerprint(&whole);
+        let parsed = flow::parse_egress(inbound, &way.fields, self.gateway.environment, route.look_inside)?;
         // A service is known by its verified client certificate alone, so the connection is authenticated.
         let ask = Ask {
             route: Some(&route.name),
@@ -125,9 +132,10 @@ impl Egress {
             }
         };
         if screened.masked() {
-            self.gateway.metrics.leaked(Plane::Egress, "answer", "masked");
-            let reason = "masked.answer";
-            let _recorded = self.gateway.ledger.masks(exchange, Way::Out(way), reason).await?;
+            self.note_found(exchange, way, ("answer", "masked"), "masked.answer").await?;
+        }
+        if screened.reports() {
+            self.note_found(exchange, way, ("inside", "reported"), "reported.answer").await?;
         }
         let mut response = screened.respond(parts.method == Method::HEAD, &exchange.id);
         if replayed {
@@ -150,6 +158,9 @@ impl Egress {
         let held = held_for(&tokens, &cards);
         let (rewritten, echoes) = permitted.rewrite(cards)?;
         let scanned = flow::scan(rewritten)?;
+        if scanned.reports() {
+            self.note_found(exchange, way, ("inside", "reported"), "reported.inside").await?;
+        }
         let receipt = self.gateway.ledger.sends(exchange, way, scanned.permit(), &tokens).await?;
         let mut outbound = scanned.release(receipt, HeaderMap::new());
         way.signer.sign(&mut outbound, way.target.authority(), self.gateway.seconds())?;
@@ -159,18 +170,70 @@ impl Egress {
         let (limit, answered) = (answer_limit(route.max_body), AtomicBool::new(false));
         let answer = self.upstreams.send_noting(&way.target, outbound, limit, route.timeout, &answered).await;
         let answered = answered.load(Ordering::Acquire);
+        if answered && !held.is_empty() {
+            self.settle(exchange, way, service, held).await;
+        }
         let unsent = answer.as_ref().is_err_and(was_not_sent);
-        let rules = Rules { on_leak: route.on_leak, echoes: &echoes, from_outside: true };
-        let outcome = answer.and_then(|answer| answer::screen(answer, &rules));
+        let outcome = match answer {
+            Ok(answer) => self.screened(exchange, way, answer, &echoes).await,
+            Err(fault) => Err(fault),
+        };
         match &mut hold {
             Some(hold) if answered => hold.answered(&outcome),
             Some(hold) if unsent => hold.was_not_sent(),
             Some(_) | None => {}
         }
-        if answered && !held.is_empty() {
-            self.settle(exchange, way, service, held).await;
-        }
         outcome
+    }
+
+    /// The answer, decoded, with tokens in its declared fields, and looked through.
+    async fn screened(
+        &self,
+        exchange: &Exchange,
+        way: &EgressPlan,
+        answer: Answer,
+        echoes: &Echoes,
+    ) -> Result<Screened, Fault> {
+        let route = &way.route;
+        let mut answer = answer::decode(answer, answer_limit(route.max_body))?;
+        if let Some(cuts) = answer::cuts(&answer, &way.answer, &way.answer_types)? {
+            let tokens = self.tokenize(&cuts, way).await?;
+            let tokens = cuts.make(&mut answer, tokens)?;
+            if !tokens.is_empty() {
+                let _recorded = self.gateway.ledger.answers(exchange, Way::Out(way), &tokens).await?;
+            }
+        }
+        let rules = Rules {
+            on_leak: route.on_leak,
+            inside: route.look_inside,
+            echoes,
+            from_outside: true,
+            declared: &way.answer_types,
+        };
+        answer::screen(answer, &rules)
+    }
+
+    /// One call to the vault for all card numbers of an answer, or none. It is made with the identity that may only
+    /// tokenize: the one that reveals may not.
+    async fn tokenize(&self, cuts: &Cuts, way: &EgressPlan) -> Result<Option<Items<Tokenized>>, Fault> {
+        let Some(request) = cuts.request()? else { return Ok(None) };
+        let started = self.gateway.monotonic();
+        let answer = self.tokenizer.tokenize(&way.route.collection, request).await;
+        self.gateway.metrics.called_vault(Plane::Egress, self.gateway.monotonic().saturating_sub(started));
+        answer.map(Some).map_err(|error| Fault::of_vault(&error))
+    }
+
+    /// Records a card number that did not stop the request.
+    async fn note_found(
+        &self,
+        exchange: &Exchange,
+        way: &EgressPlan,
+        (place, outcome): (&'static str, &'static str),
+        reason: &'static str,
+    ) -> Result<(), Fault> {
+        self.gateway.metrics.leaked(Plane::Egress, place, outcome);
+        let _recorded = self.gateway.ledger.finds(exchange, Way::Out(way), reason).await?;
+        Ok(())
     }
 
     /// Tells the vault that the destination answered: approved or declined, no security code may be held for its cards
@@ -224,6 +287,18 @@ impl Egress {
         self.gateway.metrics.called_vault(Plane::Egress, self.gateway.monotonic().saturating_sub(started));
         tokens.cards(answer.map_err(|error| Fault::of_vault(&error))?)
     }
+}
+
+/// The headers that a destination gets, and besides those in which the route's fields stand.
+fn with_declared(mut kept: HeaderMap, received: &HeaderMap, way: &EgressPlan) -> HeaderMap {
+    for name in way.fields.head.headers() {
+        let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else { continue };
+        kept.remove(&name);
+        for value in received.get_all(&name) {
+            kept.append(&name, value.clone());
+        }
+    }
+    kept
 }
 
 /// The tokens whose security codes the vault still holds.

@@ -5,10 +5,13 @@
 //! Tests: `flow/tests.rs`.
 
 pub mod cards;
+pub mod head_fields;
+pub mod spots;
 pub mod tokens;
 
-use crate::body::{self, Leaf, edit};
-use crate::leak::{self, Clean};
+use crate::body::{self, Format};
+use crate::coding::Codings;
+use crate::leak::{self, Clean, Place, Search};
 use crate::media;
 use crate::plan::Fields;
 use crate::problem::Fault;
@@ -17,12 +20,15 @@ use cards::Cards;
 use cordon_audit::Receipt;
 use cordon_card::Environment;
 use cordon_daemon::body::{BodyError, WipedBytes, read_body};
-use cordon_policy::{Action, Ask, Bundle, Content, EgressOp, Forward, IngressOp, OnLeak, Permit, Send};
+use cordon_policy::{
+    Action, Ask, Bundle, Content, EgressOp, Forward, IngressOp, LookInside, OnLeak, Permit, Send,
+};
 use cordon_wire::{Revealed, Tokenized};
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, request};
 use hyper::body::{Body, Incoming};
 use leak::echo::Echoes;
+use spots::{Edits, Found};
 use std::fmt;
 use std::ops::Range;
 use std::time::Duration;
@@ -50,7 +56,7 @@ impl fmt::Debug for Head {
 pub struct Inbound {
     head: Head,
     path_length: usize,
-    content: Option<Content>,
+    format: Option<Format>,
     bytes: WipedBytes,
 }
 
@@ -60,7 +66,18 @@ pub struct Inbound {
 pub struct Parsed<F> {
     inbound: Inbound,
     fields: F,
+    noted: Noted,
+}
+
+/// What was found in a request that does not stop it.
+#[derive(Debug, Clone, Copy)]
+struct Noted {
+    /// A card number that the route wants masked.
     leaks: bool,
+    /// One inside an encoding that the route wants reported.
+    inside: bool,
+    /// What the route wants of such.
+    rule: LookInside,
 }
 
 /// A parsed request that the policy allows.
@@ -74,11 +91,11 @@ pub struct Permitted<F, A: Action> {
 #[derive(Debug)]
 pub struct Rewritten<A: Action> {
     head: Head,
-    content: Option<Content>,
+    format: Option<Format>,
     bytes: WipedBytes,
     /// Where card data stands on purpose: nowhere on the way in.
     cards_at: Vec<Range<usize>>,
-    leaks: bool,
+    noted: Noted,
     permit: Permit<A>,
 }
 
@@ -87,7 +104,7 @@ pub struct Rewritten<A: Action> {
 pub struct Scanned<A: Action> {
     head: Head,
     body: Clean<WipedBytes>,
-    masked: bool,
+    noted: Noted,
     permit: Permit<A>,
 }
 
@@ -113,26 +130,41 @@ pub struct Intake<'r> {
     pub max_body: u64,
 }
 
-/// Reads a request's body. `headers` are those that may go on.
+/// What a route does with a card number outside its fields.
+#[derive(Debug, Clone, Copy)]
+pub struct Watch {
+    /// Where it stands open.
+    pub on_leak: OnLeak,
+    /// Where an encoding hides it.
+    pub inside: LookInside,
+}
+
+/// Reads a request's body and undoes its content coding. `headers` are those that may go on.
 ///
 /// # Errors
 /// [`Fault::Unsupported`] and [`Fault::TooLarge`] before a byte is read where that can be known, else when it is;
-/// [`Fault::TooSlow`] or [`Fault::Malformed`] for a body that does not arrive.
+/// [`Fault::TooSlow`] or [`Fault::Malformed`] for a body that does not arrive or is not of its coding.
 pub async fn receive(
     parts: &request::Parts,
-    headers: HeaderMap,
+    mut headers: HeaderMap,
     incoming: &mut Incoming,
     intake: Intake<'_>,
 ) -> Result<Inbound, Fault> {
-    let content = if incoming.is_end_stream() { None } else { Some(media::of_request(&parts.headers)?) };
-    if content.is_some_and(|content| !intake.content.contains(&content)) {
-        return Err(Fault::Unsupported);
-    }
+    let codings = Codings::of(&parts.headers)?;
+    let format = if incoming.is_end_stream() {
+        None
+    } else {
+        Some(media::of_request(&parts.headers, intake.content)?)
+    };
     let limit = usize::try_from(intake.max_body).unwrap_or(usize::MAX);
-    let bytes = read_body(incoming, limit, BODY_WITHIN).await?;
+    let mut bytes = read_body(incoming, limit, BODY_WITHIN).await?;
+    if format.is_some() {
+        bytes = codings.undo(bytes, limit)?;
+    }
+    headers.remove(CONTENT_ENCODING);
     let path_and_query = parts.uri.path_and_query().map_or("/", |both| both.as_str()).to_owned();
     let head = Head { method: parts.method.clone(), path_and_query, headers };
-    Ok(Inbound { head, path_length: parts.uri.path().len(), content, bytes })
+    Ok(Inbound { head, path_length: parts.uri.path().len(), format, bytes })
 }
 
 impl Inbound {
@@ -151,14 +183,19 @@ impl Inbound {
 pub fn parse_ingress(
     inbound: Inbound,
     fields: &Fields<IngressOp>,
-    on_leak: OnLeak,
+    watch: Watch,
 ) -> Result<Parsed<Cards>, Fault> {
-    let (leaves, leaks) = read(&inbound, fields)?;
-    if leaks && on_leak == OnLeak::Deny {
-        return Err(Fault::Leak(leak::Place::Body));
+    let (found, mut search, head) = read(&inbound, fields, watch.inside)?;
+    let cards = Cards::collect(&found, fields, &mut search)?;
+    let leak = search.found();
+    match leak {
+        Some(Place::Body) if watch.on_leak == OnLeak::Mask => {}
+        Some(place) => return Err(Fault::Leak(place)),
+        None => {}
     }
-    let cards = Cards::collect(&leaves, fields)?;
-    Ok(Parsed { fields: cards, leaks, inbound })
+    let noted =
+        Noted { leaks: leak.is_some(), inside: search.reports() || head.reports(), rule: watch.inside };
+    Ok(Parsed { fields: cards, noted, inbound })
 }
 
 /// The way out: finds and checks the fields that carry tokens. A card number anywhere in the request is refused: the
@@ -170,30 +207,41 @@ pub fn parse_egress(
     inbound: Inbound,
     fields: &Fields<EgressOp>,
     environment: Environment,
+    inside: LookInside,
 ) -> Result<Parsed<Tokens>, Fault> {
-    let (leaves, leaks) = read(&inbound, fields)?;
-    if leaks {
-        return Err(Fault::Leak(leak::Place::Body));
-    }
-    let tokens = Tokens::collect(&leaves, fields, environment)?;
-    Ok(Parsed { fields: tokens, leaks, inbound })
-}
-
-/// Finds the declared fields, and looks everywhere else for card numbers.
-fn read<'b, Op: Copy>(inbound: &'b Inbound, fields: &Fields<Op>) -> Result<(Vec<Leaf<'b>>, bool), Fault> {
-    let (path, query) = inbound.head.path_and_query.split_at_checked(inbound.path_length).unwrap_or_default();
-    if let Some(place) = leak::in_head(path, query.strip_prefix('?'), &inbound.head.headers) {
+    let (found, search, head) = read(&inbound, fields, inside)?;
+    if let Some(place) = search.found() {
         return Err(Fault::Leak(place));
     }
-    let Some(content) = inbound.content else { return Ok((Vec::new(), false)) };
-    let mut hidden = false;
-    let leaves = body::locate(content, &inbound.bytes, &fields.declared, &mut |text| {
-        hidden = hidden || leak::in_text(text)
-    })
-    .map_err(|error| Fault::of_body(error, |field| fields.label(field)))?;
-    let spans: Vec<_> = leaves.iter().map(|leaf| leaf.span.clone()).collect();
-    let leaks = hidden || leak::stands_outside(&inbound.bytes, &spans);
-    Ok((leaves, leaks))
+    let tokens = Tokens::collect(&found, fields, environment)?;
+    let noted = Noted { leaks: false, inside: search.reports() || head.reports(), rule: inside };
+    Ok(Parsed { fields: tokens, noted, inbound })
+}
+
+/// Finds the declared fields, and looks everywhere else for card numbers: gives the search of the body and that of the
+/// head, which has found nothing that stops the request.
+fn read<'b, Op: Copy>(
+    inbound: &'b Inbound,
+    fields: &Fields<Op>,
+    inside: LookInside,
+) -> Result<(Vec<Found<'b>>, Search, Search), Fault> {
+    let Inbound { head, path_length, format, bytes } = inbound;
+    let misread = |error| Fault::of_body(error, |field| fields.label(field));
+    let outside = head_fields::locate(head, *path_length, &fields.head).map_err(misread)?;
+    let (mut in_head, mut in_body) = (Search::new(inside), Search::new(inside));
+    head_fields::look_outside(&mut in_head, head, *path_length, &outside);
+    if let Some(place) = in_head.found() {
+        return Err(Fault::Leak(place));
+    }
+    let mut found: Vec<_> = outside.into_iter().map(Found::from).collect();
+    if let Some(format) = format {
+        let mut heard = |text: &str| in_body.look(Place::Body, text.as_bytes());
+        let leaves = body::locate(format, bytes, &fields.declared, &mut heard).map_err(misread)?;
+        let spans: Vec<_> = leaves.iter().map(|leaf| leaf.span.clone()).collect();
+        in_body.look_outside(Place::Body, bytes, &spans);
+        found.extend(leaves.into_iter().map(Found::from));
+    }
+    Ok((found, in_body, in_head))
 }
 
 impl<F> Parsed<F> {
@@ -221,7 +269,7 @@ impl Permitted<Cards, Forward> {
     /// [`Fault::Vault`] when the vault's answer does not fit, [`Fault::Internal`] when the edits do not.
     pub fn rewrite(self, tokens: &[Tokenized]) -> Result<Rewritten<Forward>, Fault> {
         let edits = self.parsed.fields.edits(tokens)?;
-        let mut rewritten = edited(self, &edits)?;
+        let mut rewritten = edited(self, edits)?;
         rewritten.cards_at = Vec::new();
         Ok(rewritten)
     }
@@ -234,7 +282,7 @@ impl Permitted<Tokens, Send> {
     /// [`Fault::Vault`] when the vault's answer does not fit, [`Fault::Field`] when it lacks what a field needs.
     pub fn rewrite(self, cards: Vec<Revealed>) -> Result<(Rewritten<Send>, Echoes), Fault> {
         let (edits, echoes) = self.parsed.fields.edits(cards)?;
-        Ok((edited(self, &edits)?, echoes))
+        Ok((edited(self, edits)?, echoes))
     }
 }
 
@@ -245,7 +293,7 @@ impl Permitted<Tokens, Send> {
     /// As [`Permitted::rewrite`] and [`scan`].
     pub fn preview(self) -> Result<Preview, Fault> {
         let words = self.parsed.fields.words();
-        let Scanned { head, body, .. } = scan(edited(self, &words)?)?;
+        let Scanned { head, body, .. } = scan(edited(self, words)?)?;
         Ok(Preview { head, body: body.into_inner() })
     }
 }
@@ -279,18 +327,13 @@ impl Preview {
     }
 }
 
-fn edited<F, A: Action>(permitted: Permitted<F, A>, edits: &[edit::Edit]) -> Result<Rewritten<A>, Fault> {
-    let Permitted { parsed: Parsed { inbound, leaks, .. }, permit } = permitted;
-    let Inbound { head, content, bytes, .. } = inbound;
-    let (bytes, cards_at) = match content {
-        Some(content) if !edits.is_empty() => {
-            let edited = edit::apply(content, &bytes, edits)
-                .map_err(|_misfit| Fault::Internal("internal.edits-do-not-fit"))?;
-            (edited.bytes, edited.spans)
-        }
-        Some(_) | None => (bytes, Vec::new()),
-    };
-    Ok(Rewritten { head, content, bytes, cards_at, leaks, permit })
+fn edited<F, A: Action>(permitted: Permitted<F, A>, mut edits: Edits) -> Result<Rewritten<A>, Fault> {
+    let Permitted { parsed: Parsed { inbound, noted, .. }, permit } = permitted;
+    let Inbound { mut head, format, bytes, .. } = inbound;
+    head_fields::apply(&mut head, edits.take_head())
+        .map_err(|_misfit| Fault::Internal("internal.head-edits-do-not-fit"))?;
+    let (bytes, cards_at) = edits.apply(bytes)?;
+    Ok(Rewritten { head, format, bytes, cards_at, noted, permit })
 }
 
 /// Looks at the body as it will be sent.
@@ -298,13 +341,13 @@ fn edited<F, A: Action>(permitted: Permitted<F, A>, edits: &[edit::Edit]) -> Res
 /// # Errors
 /// [`Fault::Leak`] when a card number stands where none is declared and cannot be masked.
 pub fn scan<A: Action>(rewritten: Rewritten<A>) -> Result<Scanned<A>, Fault> {
-    let Rewritten { head, content, bytes, cards_at, leaks, permit } = rewritten;
-    let body = match content {
+    let Rewritten { head, format, bytes, cards_at, noted, permit } = rewritten;
+    let body = match format {
         // `leaks` is set only where the route says that card numbers are masked.
-        Some(content) if leaks => leak::mask(content, &bytes).map_err(|_left| leak::Place::Body),
+        Some(format) if noted.leaks => leak::mask(&format, &bytes, noted.rule).map_err(|_left| Place::Body),
         Some(_) | None => leak::outside(bytes, &cards_at),
     };
-    Ok(Scanned { head, body: body.map_err(Fault::Leak)?, masked: leaks, permit })
+    Ok(Scanned { head, body: body.map_err(Fault::Leak)?, noted, permit })
 }
 
 impl<A: Action> Scanned<A> {
@@ -315,7 +358,12 @@ impl<A: Action> Scanned<A> {
 
     /// Whether card numbers were masked in it.
     pub const fn masked(&self) -> bool {
-        self.masked
+        self.noted.leaks
+    }
+
+    /// Whether a card number inside an encoding is to be reported.
+    pub const fn reports(&self) -> bool {
+        self.noted.inside
     }
 
     /// Releases the request, once: the permit and the proof that its line is durable are used up. `added` are headers

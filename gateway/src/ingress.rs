@@ -5,7 +5,7 @@
 
 use crate::answer::{self, Rules};
 use crate::flow::cards::Cards;
-use crate::flow::{self, Intake, Permitted};
+use crate::flow::{self, Intake, Permitted, Watch};
 use crate::gateway::{Ending, Gateway};
 use crate::head;
 use crate::leak::echo::Echoes;
@@ -77,21 +77,38 @@ impl Ingress {
         let route = &way.route;
         let intake = Intake { content: &route.content, max_body: route.max_body };
         let inbound = flow::receive(parts, head::of_ingress(&parts.headers), incoming, intake).await?;
-        let parsed = flow::parse_ingress(inbound, &way.fields, route.on_leak)?;
+        let watch = Watch { on_leak: route.on_leak, inside: route.look_inside };
+        let parsed = flow::parse_ingress(inbound, &way.fields, watch)?;
         let permitted = parsed.permit::<Forward>(&plan.bundle, &ask(plan, way, exchange.source))?;
         let tokens = self.tokenize(&permitted, way).await?;
         let scanned = flow::scan(permitted.rewrite(&tokens)?)?;
         if scanned.masked() {
-            self.note_masked(exchange, way, "body", "masked.body").await?;
+            self.note_found(exchange, way, ("body", "masked"), "masked.body").await?;
+        }
+        if scanned.reports() {
+            self.note_found(exchange, way, ("inside", "reported"), "reported.inside").await?;
         }
         let receipt = self.gateway.ledger.forwards(exchange, way, scanned.permit(), &tokens).await?;
         let outbound = scanned.release(receipt, added);
-        let answer =
-            self.upstreams.send(&way.target, outbound, answer_limit(route.max_body), route.timeout).await?;
-        let rules = Rules { on_leak: route.on_leak, echoes: &Echoes::default(), from_outside: false };
+        let limit = answer_limit(route.max_body);
+        let answer = self.upstreams.send(&way.target, outbound, limit, route.timeout).await?;
+        let mut answer = answer::decode(answer, limit)?;
+        if let Some(cuts) = answer::cuts(&answer, &way.answer, &way.answer_types)? {
+            let _no_tokens = cuts.make(&mut answer, None)?;
+        }
+        let rules = Rules {
+            on_leak: route.on_leak,
+            inside: route.look_inside,
+            echoes: &Echoes::default(),
+            from_outside: false,
+            declared: &way.answer_types,
+        };
         let screened = answer::screen(answer, &rules)?;
         if screened.masked() {
-            self.note_masked(exchange, way, "answer", "masked.answer").await?;
+            self.note_found(exchange, way, ("answer", "masked"), "masked.answer").await?;
+        }
+        if screened.reports() {
+            self.note_found(exchange, way, ("inside", "reported"), "reported.answer").await?;
         }
         Ok(screened.respond(parts.method == Method::HEAD, &exchange.id))
     }
@@ -110,15 +127,16 @@ impl Ingress {
         cards.tokens(answer.map_err(|error| Fault::of_vault(&error))?)
     }
 
-    async fn note_masked(
+    /// Records a card number that did not stop the request.
+    async fn note_found(
         &self,
         exchange: &Exchange,
         way: &IngressPlan,
-        place: &'static str,
+        (place, outcome): (&'static str, &'static str),
         reason: &'static str,
     ) -> Result<(), Fault> {
-        self.gateway.metrics.leaked(Plane::Ingress, place, "masked");
-        let _recorded = self.gateway.ledger.masks(exchange, Way::In(way), reason).await?;
+        self.gateway.metrics.leaked(Plane::Ingress, place, outcome);
+        let _recorded = self.gateway.ledger.finds(exchange, Way::In(way), reason).await?;
         Ok(())
     }
 

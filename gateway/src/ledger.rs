@@ -172,17 +172,31 @@ impl Ledger {
         }
     }
 
-    /// Card numbers were found outside the declared fields and masked.
+    /// Card numbers were found outside the declared fields, and masked or only reported.
     ///
     /// # Errors
-    /// [`Fault::Audit`]: what was masked must not be passed on.
-    pub async fn masks(
+    /// [`Fault::Audit`]: the message must not be passed on.
+    pub async fn finds(
         &self,
         exchange: &Exchange,
         way: Way<'_>,
         reason: &'static str,
     ) -> Result<Receipt, Fault> {
         self.append(way.on(exchange.event(Action::LeakFound, Outcome::Allowed)).reason(reason)).await
+    }
+
+    /// Card numbers in a destination's answer became tokens.
+    ///
+    /// # Errors
+    /// [`Fault::Audit`]: the answer must not be passed on.
+    pub async fn answers(
+        &self,
+        exchange: &Exchange,
+        way: Way<'_>,
+        tokens: &[Tokenized],
+    ) -> Result<Receipt, Fault> {
+        let event = way.on(exchange.event(Action::Tokenize, Outcome::Allowed)).reason("answer");
+        self.append(event.tokens(tokens.iter().map(|tokenized| tokenized.token.clone()))).await
     }
 
     /// A connection did not get past its handshake (PCI DSS 10.2.1.4), or what it sent is no well-framed HTTP. There is

@@ -2,13 +2,14 @@
 //!
 //! Must never hold a key or a record, forward what it did not understand, or give a card number to a service.
 //! The life of a request is `docs/request-life.md`, in the names of [`flow`]. Tests: beside each module, the fuzz
-//! targets `json_body` and `form_body`, and the workspace's `tests` crate against the real binary.
+//! targets of its parsers, and the workspace's `tests` crate against the real binary.
 //!
 //! Used by: `cordon-gateway` (the binary), fuzz targets, `bench`.
 //! Uses: `card`, `scan`, `wire`, `client` (tokenize and reveal), `policy`, `audit`, `daemon`.
 
 pub mod answer;
 pub mod body;
+pub mod coding;
 pub mod config;
 pub mod egress;
 pub mod flow;

@@ -3,8 +3,10 @@
 //! Must never be half loaded: every file a route or destination names is read here, before the first request.
 //! Tests: here; whole bundles in the workspace's `tests` crate.
 
+use crate::answer::declared_types;
 use crate::body::Declared;
 use crate::config::IdentityConfig;
+use crate::flow::head_fields;
 use crate::problem::Fault;
 use crate::route::Matched;
 use crate::sign::{KeyConfig, KeyError, Signer};
@@ -13,7 +15,8 @@ use cordon_audit::Name;
 use cordon_card::Environment;
 use cordon_daemon::tls::{self, Identity, Roots, TlsError};
 use cordon_policy::{
-    Bundle, EgressOp, EgressRoute, Faults, Field, IngressOp, IngressRoute, PathPattern, Role,
+    AnswerOp, Bundle, Content, EgressOp, EgressRoute, Faults, Field, IngressOp, IngressRoute, PathPattern,
+    Role,
 };
 use std::collections::HashMap;
 use std::path::Path;
@@ -39,6 +42,10 @@ pub struct IngressPlan {
     pub route: IngressRoute,
     /// Its fields.
     pub fields: Fields<IngressOp>,
+    /// The fields of its answers.
+    pub answer: Fields<AnswerOp>,
+    /// The types that these may be in.
+    pub answer_types: Vec<Content>,
     /// Its name for the audit log.
     pub name: Name,
     /// The receiving service's name for the audit log.
@@ -54,6 +61,10 @@ pub struct EgressPlan {
     pub route: EgressRoute,
     /// Its fields.
     pub fields: Fields<EgressOp>,
+    /// The fields of its answers.
+    pub answer: Fields<AnswerOp>,
+    /// The types that these may be in.
+    pub answer_types: Vec<Content>,
     /// Its name for the audit log.
     pub name: Name,
     /// Its destination's name for the audit log.
@@ -78,8 +89,10 @@ pub struct Secrets<'c> {
 /// The fields of a route: how they are found, what happens to them, and what they are called in a refusal.
 #[derive(Debug)]
 pub struct Fields<Op> {
-    /// For the parsers.
+    /// For the parsers of bodies.
     pub declared: Declared,
+    /// Those outside of bodies.
+    pub head: head_fields::Declared,
     ops: Vec<Op>,
     labels: Vec<String>,
 }
@@ -87,16 +100,25 @@ pub struct Fields<Op> {
 impl<Op: Copy> Fields<Op> {
     /// Prepares the fields of a route.
     pub fn new(fields: &[Field<Op>]) -> Self {
-        let label = |field: &Field<Op>| match (&field.json, &field.form) {
-            (Some(json), _) => json.as_str().to_owned(),
-            (None, Some(form)) => form.clone(),
-            (None, None) => String::new(),
-        };
+        let head = fields.iter().enumerate();
+        let head = head.filter_map(|(number, field)| Some((number, field.places.head.clone()?))).collect();
         Self {
-            declared: Declared::new(fields.iter().map(|field| (field.json.as_ref(), field.form.as_deref()))),
+            declared: Declared::new(fields.iter().map(|field| &field.places)),
+            head: head_fields::Declared(head),
             ops: fields.iter().map(|field| field.op).collect(),
-            labels: fields.iter().map(label).collect(),
+            labels: fields.iter().map(|field| field.places.label()).collect(),
         }
+    }
+
+    /// Prepares those of a route's answers.
+    pub fn of_answers(fields: &[Field<Op>]) -> Self {
+        let strict = Self::new(fields);
+        Self { declared: strict.declared.lenient(), ..strict }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.ops.is_empty()
     }
 
     /// What happens to a field.
@@ -227,6 +249,8 @@ fn ingress_plan(route: &IngressRoute) -> Result<IngressPlan, PlanError> {
     };
     Ok(IngressPlan {
         fields: Fields::new(&route.fields),
+        answer: Fields::of_answers(&route.answer),
+        answer_types: declared_types(&route.answer),
         name: Name::parse_or_withhold(&route.name),
         service: Name::parse_or_withhold(&route.service),
         target: Arc::new(target),
@@ -242,6 +266,8 @@ fn egress_plan(
     let target = targets.get(&route.destination).ok_or_else(|| PlanError::Destination(route.name.clone()))?;
     Ok(EgressPlan {
         fields: Fields::new(&route.fields),
+        answer: Fields::of_answers(&route.answer),
+        answer_types: declared_types(&route.answer),
         name: Name::parse_or_withhold(&route.name),
         destination: Name::parse_or_withhold(&route.destination),
         purpose: Name::parse_or_withhold(&route.purpose),

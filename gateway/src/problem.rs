@@ -4,6 +4,7 @@
 //! refusal becomes an HTTP answer. Tests: here.
 
 use crate::body::BodyError;
+use crate::coding::CodingError;
 use crate::leak::Place;
 use crate::media::Uninspectable;
 use crate::route::Ambiguous;
@@ -182,6 +183,7 @@ impl Fault {
             Self::Leak(Place::Header) => "leak-blocked.header",
             Self::Leak(Place::Path) => "leak-blocked.path",
             Self::Leak(Place::Query) => "leak-blocked.query",
+            Self::Leak(Place::Inside) => "leak-blocked.inside",
             Self::AnswerLeak => "upstream-refused.card-number",
             Self::Malformed(_)
             | Self::UnknownRoute
@@ -321,11 +323,22 @@ impl From<Uninspectable> for Fault {
     }
 }
 
+impl From<CodingError> for Fault {
+    fn from(error: CodingError) -> Self {
+        match error {
+            CodingError::Unknown => Self::Unsupported,
+            CodingError::Malformed => Self::Malformed("content-encoding"),
+            CodingError::TooLarge => Self::TooLarge,
+        }
+    }
+}
+
 impl Fault {
     /// A body that was not understood; `label` names a field of the route.
     pub(crate) fn of_body(error: BodyError, label: impl FnOnce(usize) -> String) -> Self {
         match error {
             BodyError::Malformed => Self::Malformed("body"),
+            BodyError::Uninspectable => Self::Unsupported,
             BodyError::Field(field) => Self::Field { code: ProblemCode::BadField, field: label(field) },
         }
     }

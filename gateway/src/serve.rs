@@ -116,8 +116,8 @@ impl Prepared {
         let gateway =
             Arc::new(Gateway::new(self.plan, ledger, metrics, self.config.environment, self.outcomes));
         let listeners = vec![
-            ingress_listener(&self.config, self.ingress, &gateway, self.tokenizer).on(ingress),
-            egress_listener(&self.config, self.egress, &gateway, self.revealer).on(egress),
+            ingress_listener(&self.config, self.ingress, &gateway, self.tokenizer.clone()).on(ingress),
+            egress_listener(&self.config, self.egress, &gateway, (self.revealer, self.tokenizer)).on(egress),
             metrics_listener(&self.config, registry, &gateway, &drain).on(machines),
         ];
         let server = serve(listeners, workers, Limits::default(), &drain, &connections)?;
@@ -179,11 +179,12 @@ fn egress_listener(
     config: &Config,
     tls: Arc<ServerConfig>,
     gateway: &Arc<Gateway>,
-    vault: Endpoint,
+    (revealing, tokenizing): (Endpoint, Endpoint),
 ) -> Listener {
     let (serving, ledger) = (Arc::clone(gateway), gateway.ledger.clone());
     let listener = Listener::tls("egress", config.egress.listen, tls, move |_worker| {
-        let egress = Arc::new(Egress::new(Arc::clone(&serving), Revealer::new(vault.clone())));
+        let (revealer, tokenizer) = (Revealer::new(revealing.clone()), Tokenizer::new(tokenizing.clone()));
+        let egress = Arc::new(Egress::new(Arc::clone(&serving), revealer, tokenizer));
         move |request: Request<Incoming>, peer: Arc<Peer>| {
             let egress = Arc::clone(&egress);
             async move { egress.handle(request, peer).await }

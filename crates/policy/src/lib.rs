@@ -16,6 +16,7 @@ mod decide;
 mod explain;
 mod fault;
 mod known;
+mod place;
 mod routes;
 mod rows;
 mod segments;
@@ -32,9 +33,11 @@ pub use cases::{Case, CaseReport, Expect, load_cases};
 pub use decide::{Ask, AskPart, Permit, Refusal, RefusalKind};
 pub use explain::Explanation;
 pub use fault::{Fault, Faults};
+pub use place::{FixedColumns, Half, HeadPlace, PathTemplate, Places, TextSelector, XmlSelector};
 pub use routes::{
-    Content, EgressOp, EgressRoute, ExpiryFormat, Field, IngressOp, IngressRoute, JwsAlgorithm, OnLeak,
-    PathPattern, Routes, Signature, SignatureEncoding, SignatureScheme, SignedPart, Upstream,
+    AnswerOp, Content, EgressOp, EgressRoute, ExpiryFormat, Field, IngressOp, IngressRoute, JwsAlgorithm,
+    LookInside, OnLeak, PathPattern, Routes, Signature, SignatureEncoding, SignatureScheme, SignedPart,
+    Upstream,
 };
 pub use segments::{Collection, Destination, Listener, Process, Role, Scope, Segment, Segments, Service};
 pub use selector::{JsonSelector, Pick, SelectorError, Step};

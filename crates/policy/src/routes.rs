@@ -6,12 +6,13 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use cordon_card::CollectionName;
+use cordon_card::{CollectionName, Truncation};
 
 use crate::fault::{Faults, Source};
+use crate::place::Places;
 use crate::segments::Segments;
-use crate::selector::JsonSelector;
 
+mod fields;
 mod read;
 mod signature;
 mod values;
@@ -42,10 +43,14 @@ pub struct IngressRoute {
     pub max_body: u64,
     /// What to do with a card number outside the declared fields.
     pub on_leak: OnLeak,
+    /// What to do with one that is hidden in an encoding.
+    pub look_inside: LookInside,
     /// How long the service may take.
     pub timeout: Duration,
     /// The fields that carry card data.
     pub fields: Vec<Field<IngressOp>>,
+    /// Fields of the answer that are cut before a client sees them.
+    pub answer: Vec<Field<AnswerOp>>,
 }
 
 /// A way out: a service's request whose token fields are replaced before a destination sees it.
@@ -71,6 +76,8 @@ pub struct EgressRoute {
     pub max_body: u64,
     /// What to do with a card number in the destination's answer.
     pub on_leak: OnLeak,
+    /// What to do with one that is hidden in an encoding.
+    pub look_inside: LookInside,
     /// How long the destination may take.
     pub timeout: Duration,
     /// The fields that carry tokens.
@@ -81,6 +88,8 @@ pub struct EgressRoute {
     pub dry_run: Vec<String>,
     /// The destination tells a repeated `Idempotency-Key` itself, so that it may be asked again when no answer came.
     pub idempotent_destination: bool,
+    /// Fields of the answer in which the destination gives card numbers.
+    pub answer: Vec<Field<AnswerOp>>,
 }
 
 impl EgressRoute {
@@ -91,13 +100,11 @@ impl EgressRoute {
     }
 }
 
-/// A field of a body, by its place in each content type, and what happens to it.
+/// A field of a request or answer, by its places, and what happens to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Field<Op> {
-    /// Its place in a JSON body.
-    pub json: Option<JsonSelector>,
-    /// Its name in a form body, decoded.
-    pub form: Option<String>,
+    /// Where it stands.
+    pub places: Places,
     /// What happens to it.
     pub op: Op,
 }
@@ -115,6 +122,21 @@ pub enum IngressOp {
     ExpiryMonth,
     /// The expiry's year, when it stands in a field of its own.
     ExpiryYear,
+    /// Card numbers in it are truncated.
+    Mask(Truncation),
+    /// Taken out.
+    Drop,
+}
+
+/// What becomes of a field of an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AnswerOp {
+    /// A card number: replaced by a token, on its way from a destination to a service.
+    Tokenize,
+    /// Card numbers in it are truncated.
+    Mask(Truncation),
+    /// Taken out.
+    Drop,
 }
 
 /// What egress does with a field.
@@ -144,10 +166,48 @@ pub enum ExpiryFormat {
 /// A content type the gateway can rewrite.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Content {
-    /// `application/json`
+    /// `application/json`, and `+json`
     Json,
+    /// One JSON document a line: `application/x-ndjson`, `application/ndjson`, `application/jsonl`
+    Ndjson,
     /// `application/x-www-form-urlencoded`
     Form,
+    /// `multipart/form-data`
+    Multipart,
+    /// `application/xml`, `text/xml`, and `+xml`
+    Xml,
+    /// `text/csv`, with a row of names
+    Csv,
+    /// `text/plain` in lines of fixed columns
+    Fixed,
+    /// `text/plain`
+    Text,
+}
+
+impl Content {
+    /// Every content type.
+    pub const ALL: [Self; 8] = [
+        Self::Json,
+        Self::Ndjson,
+        Self::Form,
+        Self::Multipart,
+        Self::Xml,
+        Self::Csv,
+        Self::Fixed,
+        Self::Text,
+    ];
+}
+
+/// What to do with a card number that is found only by decoding a text further than its type asks for: base64,
+/// hexadecimal, a document inside a string.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LookInside {
+    /// As for any other card number where none may be.
+    Deny,
+    /// Say so in the audit log and pass it on.
+    Report,
+    /// Do not look.
+    Off,
 }
 
 /// What to do with a card number where none may be.

@@ -4,7 +4,8 @@
 //! are not UTF-8, a declared name twice (threat B40).
 //! Tests: here; fuzz target `fuzz/fuzz_targets/form_body.rs`.
 
-use super::{BodyError, Heard, Leaf, Text};
+use super::edit::Writing;
+use super::{BodyError, Heard, Leaf, Text, UNDECLARED};
 use percent_encoding::percent_decode_str;
 use std::ops::Range;
 use zeroize::Zeroizing;
@@ -12,20 +13,20 @@ use zeroize::Zeroizing;
 /// Reads the pairs to their end and gives the declared fields in the order in which they stand.
 ///
 /// # Errors
-/// [`BodyError::Malformed`] for a `%` without two hexadecimal digits, and for text that is not UTF-8;
+/// [`BodyError::Malformed`] for a `%` without two hexadecimal digits, and for what is not UTF-8 once decoded;
 /// [`BodyError::Field`] for a declared name that stands twice or without `=`.
 pub fn locate<'b>(
-    body: &'b [u8],
+    body: &'b str,
     declared: &[(usize, String)],
     heard: Heard<'_>,
 ) -> Result<Vec<Leaf<'b>>, BodyError> {
     let mut leaves: Vec<Leaf<'b>> = Vec::new();
-    for pair in pairs(text(body)?) {
+    for pair in pairs(body) {
         let name = decoded(pair.name)?;
-        hear(&name, pair.name, heard);
+        hear(&name, heard);
         let Some((field, _)) = declared.iter().find(|(_, wanted)| wanted == name.expose()) else {
             if let Some((value, _)) = pair.value {
-                hear(&decoded(value)?, value, heard);
+                hear(&decoded(value)?, heard);
             }
             continue;
         };
@@ -33,7 +34,7 @@ pub fn locate<'b>(
         if leaves.iter().any(|leaf| leaf.field == *field) {
             return Err(BodyError::Field(*field));
         }
-        leaves.push(Leaf { field: *field, span, text: decoded(value)? });
+        leaves.push(Leaf { field: *field, span, text: decoded(value)?, writing: Writing::Form });
     }
     Ok(leaves)
 }
@@ -42,10 +43,12 @@ pub fn locate<'b>(
 ///
 /// # Errors
 /// [`BodyError::Malformed`] when it has not.
-pub fn values(body: &[u8]) -> Result<Vec<(Range<usize>, Text<'_>)>, BodyError> {
-    pairs(text(body)?)
-        .filter_map(|pair| pair.value)
-        .map(|(value, span)| Ok((span, decoded(value)?)))
+pub fn values(body: &str) -> Result<Vec<Leaf<'_>>, BodyError> {
+    let values = pairs(body).filter_map(|pair| pair.value);
+    values
+        .map(|(value, span)| {
+            Ok(Leaf { field: UNDECLARED, span, text: decoded(value)?, writing: Writing::Form })
+        })
         .collect()
 }
 
@@ -71,14 +74,10 @@ fn pairs(body: &str) -> impl Iterator<Item = Pair<'_>> {
 }
 
 /// A scan of the raw bytes reads plain ASCII text as it is; all else is heard decoded.
-fn hear(text: &Text<'_>, raw: &str, heard: Heard<'_>) {
-    if matches!(text, Text::Decoded(_)) || !raw.is_ascii() {
+pub(super) fn hear(text: &Text<'_>, heard: Heard<'_>) {
+    if text.is_hidden() {
         heard(text.expose());
     }
-}
-
-fn text(body: &[u8]) -> Result<&str, BodyError> {
-    std::str::from_utf8(body).map_err(|_not_utf8| BodyError::Malformed)
 }
 
 /// Undoes `+` and percent-encoding, once.
@@ -109,7 +108,6 @@ fn decoded(raw: &str) -> Result<Text<'_>, BodyError> {
 mod tests {
     use super::super::edit::{Edit, apply};
     use super::*;
-    use cordon_policy::Content;
     use proptest::prelude::*;
 
     fn declared(names: &[&str]) -> Vec<(usize, String)> {
@@ -117,13 +115,13 @@ mod tests {
     }
 
     fn found(body: &str, names: &[&str]) -> Result<Vec<(usize, Range<usize>, String)>, BodyError> {
-        let leaves = locate(body.as_bytes(), &declared(names), &mut |_| ())?;
+        let leaves = locate(body, &declared(names), &mut |_| ())?;
         Ok(leaves.into_iter().map(|leaf| (leaf.field, leaf.span, leaf.text.expose().to_owned())).collect())
     }
 
     fn heard(body: &str, names: &[&str]) -> Vec<String> {
         let mut all = Vec::new();
-        locate(body.as_bytes(), &declared(names), &mut |text| all.push(text.to_owned())).unwrap();
+        locate(body, &declared(names), &mut |text| all.push(text.to_owned())).unwrap();
         all
     }
 
@@ -152,7 +150,6 @@ mod tests {
         for body in ["a=%", "a=%4", "a=%zz", "%u0034=1", "a=100%&b=1", "a=%ff", "a=%c3", "a=%+1"] {
             assert_eq!(found(body, &[]), Err(BodyError::Malformed), "{body}");
         }
-        assert_eq!(locate(b"a=\xff", &[], &mut |_| ()).unwrap_err(), BodyError::Malformed);
     }
 
     #[test]
@@ -172,8 +169,8 @@ mod tests {
 
     #[test]
     fn values_have_their_places() {
-        let all = values(b"a=1&b&c=%32&=3").unwrap();
-        let all: Vec<_> = all.into_iter().map(|(span, text)| (span, text.expose().to_owned())).collect();
+        let all = values("a=1&b&c=%32&=3").unwrap();
+        let all: Vec<_> = all.into_iter().map(|leaf| (leaf.span, leaf.text.expose().to_owned())).collect();
         assert_eq!(all, [(2..3, "1".to_owned()), (8..11, "2".to_owned()), (13..14, "3".to_owned())]);
     }
 
@@ -194,8 +191,9 @@ mod tests {
             prop_assert_eq!(&leaves[0].2, value);
 
             let span = leaves[0].1.clone();
-            let edit = Edit { span: span.clone(), text: Zeroizing::new("tok/\u{e9} 1".to_owned()) };
-            let edited = apply(Content::Form, body.as_bytes(), &[edit]).unwrap();
+            let text = Some(Zeroizing::new("tok/\u{e9} 1".to_owned()));
+            let edit = Edit { span: span.clone(), text, writing: Writing::Form };
+            let edited = apply(body.as_bytes(), &[edit]).unwrap();
             prop_assert_eq!(&edited.bytes[..span.start], &body.as_bytes()[..span.start]);
             prop_assert_eq!(&edited.bytes[edited.spans[0].end..], &body.as_bytes()[span.end..]);
             let after: Vec<_> = form_urlencoded::parse(&edited.bytes).into_owned().collect();
@@ -206,7 +204,7 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_read_or_refused(body in prop::collection::vec(any::<u8>(), 0..64)) {
+        fn any_text_is_read_or_refused(body in ".{0,64}") {
             if let Ok(leaves) = locate(&body, &declared(&["a", "b"]), &mut |_| ()) {
                 for leaf in leaves {
                     prop_assert!(body.get(leaf.span).is_some());

@@ -6,15 +6,17 @@
 
 mod tokens;
 
+pub(crate) use tokens::whole_digits;
+
+use super::edit::Writing;
 use super::path::{Child, Follower, Hit, Place, Selectors};
-use super::{BodyError, Heard, Leaf, Text};
+use super::{BodyError, Heard, Leaf, Text, UNDECLARED};
 use serde::Deserialize;
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt;
-use std::ops::Range;
 use zeroize::Zeroizing;
 
 /// Reads the document to its end and gives the declared fields in the order in which they stand.
@@ -25,11 +27,10 @@ use zeroize::Zeroizing;
 /// [`BodyError::Malformed`] for a document that is not well formed, has a key twice in one object, or is nested
 /// deeper than [`MAX_DEPTH`]; [`BodyError::Field`] for a declared field of another type.
 pub fn locate<'b>(
-    body: &'b [u8],
+    document: &'b str,
     declared: &Selectors,
     heard: Heard<'_>,
 ) -> Result<Vec<Leaf<'b>>, BodyError> {
-    let document = text(body)?;
     let (follower, root) = Follower::new(declared);
     let mut walk = Walk {
         document,
@@ -47,7 +48,7 @@ pub fn locate<'b>(
         return Err(walk.fault.unwrap_or(BodyError::Malformed));
     }
     if walk.pointed {
-        tokens::numbers(document).filter_map(tokens::whole_digits).for_each(|digits| (walk.heard)(&digits));
+        tokens::numbers(document).filter_map(whole_digits).for_each(|digits| (walk.heard)(&digits));
     }
     Ok(walk.leaves)
 }
@@ -56,18 +57,13 @@ pub fn locate<'b>(
 ///
 /// # Errors
 /// [`BodyError::Malformed`] when it has not.
-pub fn values(body: &[u8]) -> Result<Vec<(Range<usize>, Text<'_>)>, BodyError> {
-    let document = text(body)?;
+pub fn values(document: &str) -> Result<Vec<Leaf<'_>>, BodyError> {
     tokens::string_values(document)
         .map(|span| {
             let raw = document.get(span.clone()).ok_or(BodyError::Malformed)?;
-            Ok((span, unquoted(raw)?))
+            Ok(Leaf { field: UNDECLARED, span, text: unquoted(raw)?, writing: Writing::Json })
         })
         .collect()
-}
-
-fn text(body: &[u8]) -> Result<&str, BodyError> {
-    std::str::from_utf8(body).map_err(|_not_utf8| BodyError::Malformed)
 }
 
 /// Everything that is known while the document streams past.
@@ -123,17 +119,19 @@ impl<'b> Walk<'_, 'b> {
         true
     }
 
-    fn capture<E: de::Error>(&mut self, field: usize, raw: &'b RawValue) -> Result<(), E> {
+    /// Takes a value as a field; `false` for one that is no text and is passed over.
+    fn capture<E: de::Error>(&mut self, field: usize, raw: &'b RawValue) -> Result<bool, E> {
         let raw = raw.get();
         let start = raw.as_ptr().addr().wrapping_sub(self.document.as_ptr().addr());
         let span = start..start.saturating_add(raw.len());
         let text = match leaf(raw) {
             Ok(Some(text)) => text,
+            Ok(None) if self.follower.is_lenient() => return Ok(false),
             Ok(None) => return Err(self.stop(BodyError::Field(field))),
             Err(malformed) => return Err(self.stop(malformed)),
         };
-        self.leaves.push(Leaf { field, span, text });
-        Ok(())
+        self.leaves.push(Leaf { field, span, text, writing: Writing::Json });
+        Ok(true)
     }
 }
 
@@ -170,7 +168,16 @@ impl<'b> DeserializeSeed<'b> for Slot<'_, '_, 'b> {
     fn deserialize<D: Deserializer<'b>>(self, reader: D) -> Result<(), D::Error> {
         match self.hit {
             Hit::Undeclared => Value { walk: &mut *self.walk, place: &self.place }.deserialize(reader),
-            Hit::Field(field) => self.walk.capture(field, <&RawValue>::deserialize(reader)?),
+            Hit::Field(field) => {
+                let raw = <&RawValue>::deserialize(reader)?;
+                if self.walk.capture(field, raw)? {
+                    return Ok(());
+                }
+                // Read once more as what it is: nothing that no field takes may go unseen.
+                let mut again = serde_json::Deserializer::from_str(raw.get());
+                let value = Value { walk: &mut *self.walk, place: &self.place };
+                value.deserialize(&mut again).map_err(|_kept_in_the_walk| de::Error::custom("stopped"))
+            }
             Hit::Contested(field) => Err(self.walk.stop(BodyError::Field(field))),
         }
     }

@@ -1,20 +1,34 @@
-//! Follows the JSON selectors of a route through a document that streams past: which declared field is this value?
+//! Follows the selectors of a route through a JSON or XML document that streams past: which declared field is this?
 //!
 //! Must never hold the document, look ahead, or let a selector's cost grow with the depth of a body.
 //! Tests: here (against a tree evaluator in `body/json/tests.rs`).
 
-use cordon_policy::{JsonSelector, Pick, Step};
+use cordon_policy::{Pick, Step};
 use std::ops::Range;
 
 /// The selectors of a route, each with the number of the field it belongs to.
 #[derive(Debug, Clone, Default)]
-pub struct Selectors(Vec<(usize, Vec<Step>)>);
+pub struct Selectors {
+    list: Vec<(usize, Vec<Step>)>,
+    lenient: bool,
+}
 
 impl Selectors {
     /// Collects the selectors of a route's fields; `field` is what [`Hit::Field`] will say.
-    pub fn new<'s>(declared: impl IntoIterator<Item = (usize, &'s JsonSelector)>) -> Self {
-        let declared = declared.into_iter();
-        Self(declared.map(|(field, selector)| (field, selector.segments().to_vec())).collect())
+    pub fn new(declared: impl IntoIterator<Item = (usize, Vec<Step>)>) -> Self {
+        Self { list: declared.into_iter().collect(), lenient: false }
+    }
+
+    /// The same, but a field that is no text is passed over as undeclared: for messages that are not ours to correct.
+    #[must_use]
+    pub fn lenient(self) -> Self {
+        Self { lenient: true, ..self }
+    }
+
+    /// Whether a field that is no text is passed over.
+    #[must_use]
+    pub const fn is_lenient(&self) -> bool {
+        self.lenient
     }
 }
 
@@ -61,9 +75,15 @@ impl<'s> Follower<'s> {
     #[must_use]
     pub fn new(selectors: &'s Selectors) -> (Self, Place) {
         let stack: Vec<_> =
-            (0..selectors.0.len()).map(|selector| Position { selector, segment: 0 }).collect();
+            (0..selectors.list.len()).map(|selector| Position { selector, segment: 0 }).collect();
         let root = Place(0..stack.len());
         (Self { selectors, stack }, root)
+    }
+
+    /// Whether a field that is no text is passed over.
+    #[must_use]
+    pub const fn is_lenient(&self) -> bool {
+        self.selectors.is_lenient()
     }
 
     /// Steps from `parent` into one of its children; [`Follower::back_to`] the parent undoes it.
@@ -72,7 +92,7 @@ impl<'s> Follower<'s> {
         let mut hit = Hit::Undeclared;
         for index in parent.0.clone() {
             let Some(&at) = self.stack.get(index) else { continue };
-            let Some((field, steps)) = self.selectors.0.get(at.selector) else { continue };
+            let Some((field, steps)) = self.selectors.list.get(at.selector) else { continue };
             let Some(step) = steps.get(at.segment) else { continue };
             let (picks, stays) = match step {
                 Step::Child(picks) => (picks, false),
@@ -130,10 +150,11 @@ impl Hit {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use cordon_policy::JsonSelector;
 
     fn selectors(texts: &[&str]) -> Selectors {
-        let parsed: Vec<_> = texts.iter().map(|text| JsonSelector::parse(text).unwrap()).collect();
-        Selectors::new(parsed.iter().enumerate())
+        let parsed = texts.iter().map(|text| JsonSelector::parse(text).unwrap().segments().to_vec());
+        Selectors::new(parsed.enumerate())
     }
 
     /// Walks one path from the document and gives what the selectors say of its end.

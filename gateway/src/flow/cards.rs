@@ -3,15 +3,14 @@
 //! Must never pass on a security code (PCI DSS 3.3.1), nor guess which card one belongs to.
 //! Tests: `flow/tests.rs`.
 
-use crate::body::Leaf;
-use crate::body::edit::Edit;
+use super::spots::{At, Edits, Found, Spot};
+use crate::leak::{self, Place, Search};
 use crate::plan::Fields;
 use crate::problem::Fault;
 use cordon_card::{Cvv, Expiry, Pan};
 use cordon_policy::IngressOp;
 use cordon_wire::limits::MAX_ITEMS;
 use cordon_wire::{ItemResult, Items, ProblemCode, TokenizeItem, TokenizeRequest, Tokenized};
-use std::ops::Range;
 use zeroize::Zeroizing;
 
 /// The cards of one request. The i-th security code and the i-th expiry belong to the i-th number.
@@ -20,46 +19,52 @@ pub struct Cards {
     request: TokenizeRequest,
     numbers: Vec<Spot>,
     codes: Vec<Spot>,
-}
-
-/// Where a field stands, and its name.
-#[derive(Debug)]
-pub(super) struct Spot {
-    pub(super) span: Range<usize>,
-    pub(super) label: String,
+    /// Fields that need no vault, and what takes their place.
+    others: Vec<(Spot, Option<Zeroizing<String>>)>,
 }
 
 impl Cards {
-    /// Reads the fields.
+    /// Reads the fields. What a mask leaves of its field is searched.
     ///
     /// # Errors
     /// [`Fault::Field`] for a value that is not what its field declares, or for codes or expiries that do not match
     /// the numbers one to one; [`Fault::TooManyCards`].
-    pub fn collect(leaves: &[Leaf<'_>], fields: &Fields<IngressOp>) -> Result<Self, Fault> {
+    pub fn collect(
+        found: &[Found<'_>],
+        fields: &Fields<IngressOp>,
+        search: &mut Search,
+    ) -> Result<Self, Fault> {
         // With room for all, no card number is moved by a growing vector, which would leave a copy behind.
-        let mut pans = Vec::with_capacity(leaves.len());
-        let mut cvvs = Vec::with_capacity(leaves.len());
-        let (mut numbers, mut codes) = (Vec::new(), Vec::new());
+        let mut pans = Vec::with_capacity(found.len());
+        let mut cvvs = Vec::with_capacity(found.len());
+        let (mut numbers, mut codes, mut others) = (Vec::new(), Vec::new(), Vec::new());
         let mut dates = Dates::default();
-        for leaf in leaves {
-            let label = || fields.label(leaf.field);
-            let bad = |code| Fault::Field { code, field: label() };
-            let text = leaf.text.expose();
-            match fields.op(leaf.field)? {
+        for Found { field, at, text } in found {
+            let spot = || Spot { at: at.clone(), label: fields.label(*field) };
+            let bad = |code| Fault::Field { code, field: fields.label(*field) };
+            let text = text.expose();
+            match fields.op(*field)? {
                 IngressOp::Tokenize => {
                     pans.push(Pan::parse(text).map_err(|_invalid| bad(ProblemCode::BadPan))?);
-                    numbers.push(Spot { span: leaf.span.clone(), label: label() });
+                    numbers.push(spot());
                 }
                 IngressOp::Hold => {
                     cvvs.push(Cvv::parse(text).map_err(|_invalid| bad(ProblemCode::BadCvv))?);
-                    codes.push(Spot { span: leaf.span.clone(), label: label() });
+                    codes.push(spot());
                 }
                 IngressOp::Expiry => {
                     let expiry = Expiry::parse(text).map_err(|_invalid| bad(ProblemCode::BadExpiry))?;
-                    dates.whole.push((expiry, label()));
+                    dates.whole.push((expiry, fields.label(*field)));
                 }
-                IngressOp::ExpiryMonth => dates.months.push((text, label())),
-                IngressOp::ExpiryYear => dates.years.push((text, label())),
+                IngressOp::ExpiryMonth => dates.months.push((text, fields.label(*field))),
+                IngressOp::ExpiryYear => dates.years.push((text, fields.label(*field))),
+                IngressOp::Drop => others.push((spot(), None)),
+                IngressOp::Mask(keep) => {
+                    let masked = leak::masked_text(text, keep);
+                    let place = if matches!(at, At::Head(_)) { Place::Header } else { Place::Body };
+                    search.look(place, masked.as_ref().map_or(text, |masked| masked).as_bytes());
+                    others.extend(masked.map(|masked| (spot(), Some(masked))));
+                }
             }
         }
         if pans.len() > MAX_ITEMS {
@@ -78,7 +83,7 @@ impl Cards {
                 metadata: None,
             });
         }
-        Ok(Self { request: TokenizeRequest { items }, numbers, codes })
+        Ok(Self { request: TokenizeRequest { items }, numbers, codes, others })
     }
 
     /// What to ask the vault, unless there is nothing to ask.
@@ -107,19 +112,22 @@ impl Cards {
             .collect()
     }
 
-    /// Tokens for numbers, a fixed word for security codes.
-    pub(super) fn edits(&self, tokens: &[Tokenized]) -> Result<Vec<Edit>, Fault> {
+    /// Tokens for numbers, a fixed word for security codes, what is left of the others.
+    pub(super) fn edits(&self, tokens: &[Tokenized]) -> Result<Edits, Fault> {
         if tokens.len() != self.numbers.len() {
             return Err(MISFIT);
         }
-        let tokens =
-            self.numbers.iter().zip(tokens).map(|(spot, tokenized)| (spot, tokenized.token.as_str()));
-        let held = self.codes.iter().map(|spot| (spot, HELD));
-        let mut edits: Vec<_> = tokens
-            .chain(held)
-            .map(|(spot, text)| Edit { span: spot.span.clone(), text: Zeroizing::new(text.to_owned()) })
-            .collect();
-        edits.sort_by_key(|edit| edit.span.start);
+        let mut edits = Edits::default();
+        let owned = |text: &str| Some(Zeroizing::new(text.to_owned()));
+        for (spot, tokenized) in self.numbers.iter().zip(tokens) {
+            edits.put(spot, owned(tokenized.token.as_str()));
+        }
+        for spot in &self.codes {
+            edits.put(spot, owned(HELD));
+        }
+        for (spot, text) in &self.others {
+            edits.put(spot, text.clone());
+        }
         Ok(edits)
     }
 }
@@ -174,4 +182,4 @@ pub(super) fn all_or_none<'l>(
 
 /// What stands in the place of a security code.
 const HELD: &str = "held";
-pub(super) const MISFIT: Fault = Fault::Vault("vault-unavailable.answer-not-understood");
+pub(crate) const MISFIT: Fault = Fault::Vault("vault-unavailable.answer-not-understood");

@@ -100,26 +100,23 @@ fn bundle() -> Bundle {
     Bundle::parse(&files, Path::new("/nonexistent")).unwrap_or_else(|faults| panic!("{faults}"))
 }
 
-fn inbound(content: Content, body: &str) -> Inbound {
+fn inbound(format: Format, body: &str) -> Inbound {
     let headers =
         HeaderMap::from_iter([(HeaderName::from_static("accept"), HeaderValue::from_static("*/*"))]);
     let head = Head { method: Method::POST, path_and_query: "/signup?a=b".to_owned(), headers };
-    Inbound {
-        head,
-        path_length: 7,
-        content: Some(content),
-        bytes: WipedBytes::from(body.as_bytes().to_vec()),
-    }
+    Inbound { head, path_length: 7, format: Some(format), bytes: WipedBytes::from(body.as_bytes().to_vec()) }
 }
 
-fn parse_in(content: Content, body: &str, on_leak: OnLeak) -> Result<Parsed<Cards>, Fault> {
+fn parse_in(format: Format, body: &str, on_leak: OnLeak) -> Result<Parsed<Cards>, Fault> {
     let bundle = bundle();
-    parse_ingress(inbound(content, body), &Fields::new(&bundle.ingress()[0].fields), on_leak)
+    let watch = Watch { on_leak, inside: LookInside::Deny };
+    parse_ingress(inbound(format, body), &Fields::new(&bundle.ingress()[0].fields), watch)
 }
 
 fn parse_out(body: &str) -> Result<Parsed<Tokens>, Fault> {
     let bundle = bundle();
-    parse_egress(inbound(Content::Json, body), &Fields::new(&bundle.egress()[0].fields), Environment::Dev)
+    let fields = Fields::new(&bundle.egress()[0].fields);
+    parse_egress(inbound(Format::Json, body), &fields, Environment::Dev, LookInside::Deny)
 }
 
 fn field(code: ProblemCode, name: &str) -> Fault {
@@ -170,28 +167,29 @@ fn a_card_number_outside_the_declared_fields_stops_the_request_before_the_vault(
         format!("{{\"{OTHER}\":1}}"),
         "{\"note\":\"\u{ff15}555 5555 5555 4444\"}".to_owned(),
     ] {
-        let refused = parse_in(Content::Json, &body, OnLeak::Deny).unwrap_err();
-        assert_eq!(refused, Fault::Leak(leak::Place::Body), "{body}");
+        let refused = parse_in(Format::Json, &body, OnLeak::Deny).unwrap_err();
+        assert_eq!(refused, Fault::Leak(Place::Body), "{body}");
     }
-    let refused = parse_in(Content::Form, "card_number=4111111111111111&x=%35555555555554444", OnLeak::Deny);
-    assert_eq!(refused.unwrap_err(), Fault::Leak(leak::Place::Body));
+    let refused = parse_in(Format::Form, "card_number=4111111111111111&x=%35555555555554444", OnLeak::Deny);
+    assert_eq!(refused.unwrap_err(), Fault::Leak(Place::Body));
 }
 
 #[test]
 fn a_card_number_in_the_head_stops_the_request_even_where_bodies_are_masked() {
     let bundle = bundle();
     let fields = Fields::new(&bundle.ingress()[0].fields);
+    let watch = Watch { on_leak: OnLeak::Mask, inside: LookInside::Deny };
     let with = |path: &str, length: usize, header: &str| {
-        let mut inbound = inbound(Content::Json, "{}");
+        let mut inbound = inbound(Format::Json, "{}");
         inbound.head.path_and_query = path.to_owned();
         inbound.path_length = length;
         inbound.head.headers.insert("x-note", HeaderValue::from_str(header).unwrap());
-        parse_ingress(inbound, &fields, OnLeak::Mask).map(|_| ())
+        parse_ingress(inbound, &fields, watch).map(|_| ())
     };
     assert_eq!(with("/signup", 7, "fine"), Ok(()));
-    assert_eq!(with("/s/5555555555554444", 19, "x"), Err(Fault::Leak(leak::Place::Path)));
-    assert_eq!(with("/s?n=5555+5555+5555+4444", 2, "x"), Err(Fault::Leak(leak::Place::Query)));
-    assert_eq!(with("/s", 2, "n=5555555555554444"), Err(Fault::Leak(leak::Place::Header)));
+    assert_eq!(with("/s/5555555555554444", 19, "x"), Err(Fault::Leak(Place::Path)));
+    assert_eq!(with("/s?n=5555+5555+5555+4444", 2, "x"), Err(Fault::Leak(Place::Query)));
+    assert_eq!(with("/s", 2, "n=5555555555554444"), Err(Fault::Leak(Place::Header)));
 }
 
 #[test]
@@ -219,22 +217,19 @@ fn declared_fields_that_are_not_what_they_declare_are_refused_by_name() {
         ),
         ("{", Fault::Malformed("body")),
     ] {
-        assert_eq!(parse_in(Content::Json, body, OnLeak::Deny).unwrap_err(), fault, "{body}");
+        assert_eq!(parse_in(Format::Json, body, OnLeak::Deny).unwrap_err(), fault, "{body}");
     }
 }
 
 #[test]
 fn more_cards_than_the_vault_takes_in_one_call_are_refused() {
     let cards = vec![format!("{{\"number\":\"{PAN}\"}}"); 1001].join(",");
-    assert_eq!(
-        parse_in(Content::Json, &format!("[{cards}]"), OnLeak::Deny).unwrap_err(),
-        Fault::TooManyCards
-    );
+    assert_eq!(parse_in(Format::Json, &format!("[{cards}]"), OnLeak::Deny).unwrap_err(), Fault::TooManyCards);
 }
 
 #[test]
 fn the_policy_must_allow_the_forward() {
-    let parsed = parse_in(Content::Json, "{}", OnLeak::Deny).unwrap();
+    let parsed = parse_in(Format::Json, "{}", OnLeak::Deny).unwrap();
     let ask = Ask {
         route: Some("signup"),
         acting_for: Some("gateway-egress"),
@@ -262,7 +257,7 @@ fn the_policy_must_allow_the_send() {
 #[test]
 fn an_answer_of_the_vault_that_does_not_fit_forwards_nothing() {
     let permitted =
-        forward(parse_in(Content::Json, &format!("{{\"number\":\"{PAN}\"}}"), OnLeak::Deny).unwrap());
+        forward(parse_in(Format::Json, &format!("{{\"number\":\"{PAN}\"}}"), OnLeak::Deny).unwrap());
     assert!(matches!(permitted.fields().tokens(Items { items: Vec::new() }), Err(Fault::Vault(_))));
     let refused = Items { items: vec![ItemResult::Error(ItemProblem::from(ProblemCode::BadPan))] };
     assert_eq!(permitted.fields().tokens(refused).unwrap_err(), field(ProblemCode::BadPan, "$..number"));
@@ -274,7 +269,7 @@ fn cards_become_tokens_in_place_and_codes_leave() {
     let body = format!(
         "{{ \"cards\": [ {{\"number\":\"4111 1111 1111 1111\", \"cvc\":\"123\",\"expiry\":\"12/30\"}},\n {{\"cvc\":1234,\"number\":{OTHER},\"expiry\":\"01/31\"}} ] }}"
     );
-    let permitted = forward(parse_in(Content::Json, &body, OnLeak::Deny).unwrap());
+    let permitted = forward(parse_in(Format::Json, &body, OnLeak::Deny).unwrap());
     let request = permitted.fields().request().unwrap();
     let sent = serde_json::to_value(request).unwrap();
     assert_eq!(
@@ -296,7 +291,7 @@ fn cards_become_tokens_in_place_and_codes_leave() {
 #[test]
 fn a_form_is_rewritten_in_place() {
     let body = "name=A+B&card%5Fnumber=4111+1111+1111+1111&cvc=123&exp_month=1&exp_year=31&z=%7E";
-    let permitted = forward(parse_in(Content::Form, body, OnLeak::Deny).unwrap());
+    let permitted = forward(parse_in(Format::Form, body, OnLeak::Deny).unwrap());
     let sent = serde_json::to_value(permitted.fields().request().unwrap()).unwrap();
     assert_eq!(sent, serde_json::json!({"items": [{"pan": PAN, "expiry": "2031-01", "cvv": "123"}]}));
     let scanned = scan(permitted.rewrite(&[tokenized(7)]).unwrap()).unwrap();
@@ -307,7 +302,7 @@ fn a_form_is_rewritten_in_place() {
 #[test]
 fn other_numbers_are_masked_where_the_route_says_so() {
     let body = format!("{{\"number\":\"{PAN}\",\"note\":\"also {OTHER}\"}}");
-    let parsed = parse_in(Content::Json, &body, OnLeak::Mask).unwrap();
+    let parsed = parse_in(Format::Json, &body, OnLeak::Mask).unwrap();
     let scanned = scan(forward(parsed).rewrite(&[tokenized(1)]).unwrap()).unwrap();
     assert!(scanned.masked());
     let sent = text(&scanned.body.into_inner());
@@ -315,13 +310,13 @@ fn other_numbers_are_masked_where_the_route_says_so() {
         sent.contains(token(1).as_str()) && sent.contains("4444") && !sent.contains("55555555"),
         "{sent}"
     );
-    let key = parse_in(Content::Json, &format!("{{\"{OTHER}\":1}}"), OnLeak::Mask).unwrap();
-    assert_eq!(scan(forward(key).rewrite(&[]).unwrap()).unwrap_err(), Fault::Leak(leak::Place::Body));
+    let key = parse_in(Format::Json, &format!("{{\"{OTHER}\":1}}"), OnLeak::Mask).unwrap();
+    assert_eq!(scan(forward(key).rewrite(&[]).unwrap()).unwrap_err(), Fault::Leak(Place::Body));
 }
 
 #[test]
 fn a_request_without_cards_asks_the_vault_nothing_and_passes_as_it_is() {
-    let permitted = forward(parse_in(Content::Json, "{\"a\": 1}", OnLeak::Deny).unwrap());
+    let permitted = forward(parse_in(Format::Json, "{\"a\": 1}", OnLeak::Deny).unwrap());
     assert!(permitted.fields().request().is_none());
     assert_eq!(text(&scan(permitted.rewrite(&[]).unwrap()).unwrap().body.into_inner()), "{\"a\": 1}");
 }
@@ -344,7 +339,7 @@ fn tokens_that_are_not_ours_are_refused_on_the_way_out() {
 #[test]
 fn a_card_number_in_a_service_s_own_request_is_refused() {
     let body = format!("{{\"number\":\"{}\",\"note\":\"{PAN}\"}}", token(1));
-    assert_eq!(parse_out(&body).unwrap_err(), Fault::Leak(leak::Place::Body));
+    assert_eq!(parse_out(&body).unwrap_err(), Fault::Leak(Place::Body));
 }
 
 #[test]
@@ -380,7 +375,7 @@ fn a_request_is_released_against_a_receipt_with_our_headers() {
     let (log, _) = Log::open(&dir.path().join("audit"), "cordon-gateway").unwrap();
     let receipt = log.append_blocking(Event::new(cordon_audit::Action::Forward, Outcome::Allowed)).unwrap();
     let scanned =
-        scan(forward(parse_in(Content::Json, "{}", OnLeak::Deny).unwrap()).rewrite(&[]).unwrap()).unwrap();
+        scan(forward(parse_in(Format::Json, "{}", OnLeak::Deny).unwrap()).rewrite(&[]).unwrap()).unwrap();
     let added =
         HeaderMap::from_iter([(HeaderName::from_static("cordon-request-id"), HeaderValue::from_static("r"))]);
     let (head, body) = scanned.release(receipt, added).into_parts();
@@ -390,7 +385,7 @@ fn a_request_is_released_against_a_receipt_with_our_headers() {
 #[test]
 fn nothing_of_a_request_is_in_a_debug_form() {
     let parsed =
-        parse_in(Content::Json, &format!("{{\"number\":\"{PAN}\",\"cvc\":\"987\"}}"), OnLeak::Deny).unwrap();
+        parse_in(Format::Json, &format!("{{\"number\":\"{PAN}\",\"cvc\":\"987\"}}"), OnLeak::Deny).unwrap();
     let shown = format!("{parsed:?}");
     assert!(!shown.contains("41111111") && !shown.contains("987"), "{shown}");
 }

@@ -3,9 +3,8 @@
 //! Must never reveal for a field that the route does not declare, nor leave a field unfilled.
 //! Tests: `flow/tests.rs`.
 
-use super::cards::{MISFIT, Spot, all_or_none};
-use crate::body::Leaf;
-use crate::body::edit::Edit;
+use super::cards::{MISFIT, all_or_none};
+use super::spots::{Edits, Found, Spot};
 use crate::leak::echo::Echoes;
 use crate::plan::Fields;
 use crate::problem::Fault;
@@ -31,13 +30,13 @@ impl Tokens {
     /// [`Fault::Field`] for a value that is no token of this environment, or for codes or expiries that do not match
     /// the tokens one to one; [`Fault::TooManyCards`].
     pub fn collect(
-        leaves: &[Leaf<'_>],
+        leaves: &[Found<'_>],
         fields: &Fields<EgressOp>,
         environment: Environment,
     ) -> Result<Self, Fault> {
         let mut found = Self::default();
         for leaf in leaves {
-            let spot = Spot { span: leaf.span.clone(), label: fields.label(leaf.field) };
+            let spot = Spot { at: leaf.at.clone(), label: fields.label(leaf.field) };
             match fields.op(leaf.field)? {
                 EgressOp::Reveal => {
                     let token = Token::parse(leaf.text.expose()).ok();
@@ -96,44 +95,47 @@ impl Tokens {
     }
 
     /// What each field would get, in words: which card by its token, and how an expiry is written.
-    pub(super) fn words(&self) -> Vec<Edit> {
-        let numbers = self.numbers.iter().zip(&self.tokens);
-        let numbers = numbers.map(|(spot, token)| edit(spot, &format!("[card number of {token}]")));
-        let codes = self.codes.iter().map(|spot| edit(spot, "[security code]"));
-        let expiries = self.expiries.iter().map(|(spot, style)| edit(spot, written(*style)));
-        let mut edits: Vec<Edit> = numbers.chain(codes).chain(expiries).collect();
-        edits.sort_by_key(|edit| edit.span.start);
+    pub(super) fn words(&self) -> Edits {
+        let mut edits = Edits::default();
+        for (spot, token) in self.numbers.iter().zip(&self.tokens) {
+            edits.put(spot, owned(&format!("[card number of {token}]")));
+        }
+        for spot in &self.codes {
+            edits.put(spot, owned("[security code]"));
+        }
+        for (spot, style) in &self.expiries {
+            edits.put(spot, owned(written(*style)));
+        }
         edits
     }
 
     /// Card numbers for tokens, codes and expiries in their fields; and what to look for in the answer.
-    pub(super) fn edits(&self, cards: Vec<Revealed>) -> Result<(Vec<Edit>, Echoes), Fault> {
+    pub(super) fn edits(&self, cards: Vec<Revealed>) -> Result<(Edits, Echoes), Fault> {
         if cards.len() != self.numbers.len() {
             return Err(MISFIT);
         }
-        let mut edits = Vec::new();
+        let mut edits = Edits::default();
         let mut echoes = Echoes::default();
         for (index, (card, number)) in cards.into_iter().zip(&self.numbers).enumerate() {
             let pan = card.pan.into_result().map_err(|_invalid| MISFIT)?;
             echoes.add(&pan);
-            edits.push(edit(number, pan.expose()));
+            edits.put(number, owned(pan.expose()));
             if let Some(spot) = self.codes.get(index) {
                 let gone = || Fault::Field { code: ProblemCode::CodeGone, field: spot.label.clone() };
                 let cvv = card.cvv.ok_or_else(gone)?.into_result().map_err(|_invalid| MISFIT)?;
-                edits.push(edit(spot, cvv.expose()));
+                edits.put(spot, owned(cvv.expose()));
             }
             if let Some((spot, style)) = self.expiries.get(index) {
                 let missing = || Fault::Field { code: ProblemCode::BadField, field: spot.label.clone() };
-                edits.push(edit(spot, &card.expiry.ok_or_else(missing)?.text(*style)));
+                edits.put(spot, owned(&card.expiry.ok_or_else(missing)?.text(*style)));
             }
         }
-        edits.sort_by_key(|edit| edit.span.start);
         Ok((edits, echoes))
     }
 }
 
-fn edit(spot: &Spot, text: &str) -> Edit {
-    Edit { span: spot.span.clone(), text: Zeroizing::new(text.to_owned()) }
+fn owned(text: &str) -> Option<Zeroizing<String>> {
+    Some(Zeroizing::new(text.to_owned()))
 }
 
 const fn written(style: ExpiryStyle) -> &'static str {

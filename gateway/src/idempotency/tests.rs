@@ -5,7 +5,7 @@ use crate::answer::{Rules, screen};
 use crate::leak::echo::Echoes;
 use crate::upstream::Answer;
 use cordon_daemon::body::WipedBytes;
-use cordon_policy::OnLeak;
+use cordon_policy::{LookInside, OnLeak};
 use http::{HeaderValue, StatusCode};
 
 const TTL: Duration = Duration::from_secs(100);
@@ -33,7 +33,16 @@ fn screened(body: &str) -> Result<Screened, Fault> {
     let mut headers = HeaderMap::new();
     headers.insert("content-type", HeaderValue::from_static("text/plain"));
     let answer = Answer { status: StatusCode::OK, headers, body: WipedBytes::from(body.as_bytes().to_vec()) };
-    screen(answer, &Rules { on_leak: OnLeak::Deny, echoes: &Echoes::default(), from_outside: true })
+    screen(
+        answer,
+        &Rules {
+            on_leak: OnLeak::Deny,
+            inside: LookInside::Deny,
+            echoes: &Echoes::default(),
+            from_outside: true,
+            declared: &[],
+        },
+    )
 }
 
 fn refusal(claimed: Result<Claimed, Fault>) -> Fault {

@@ -8,31 +8,51 @@ use http::HeaderValue;
 
 const PAN: &str = "4111111111111111";
 
-fn headers(value: &str) -> HeaderMap {
-    HeaderMap::from_iter([(http::HeaderName::from_static("x-note"), HeaderValue::from_str(value).unwrap())])
+fn looked(bytes: &[u8], rule: LookInside) -> (Option<Place>, bool) {
+    let mut search = Search::new(rule);
+    search.look(Place::Body, bytes);
+    (search.found(), search.reports())
 }
 
 #[test]
-fn a_card_number_in_the_head_is_found_in_every_layer() {
-    for (path, query, value, place) in [
-        ("/orders/4111111111111111", None, "x", Place::Path),
-        ("/orders/%34111111111111111", None, "x", Place::Path),
-        ("/o", Some("pan=4111111111111111"), "x", Place::Query),
-        ("/o", Some("pan=4111+1111+1111+1111"), "x", Place::Query),
-        ("/o", Some("pan=%34%31%31%31111111111111"), "x", Place::Query),
-        ("/o", Some("pan=%2534111111111111111"), "x", Place::Query),
-        ("/o", None, "4111-1111-1111-1111", Place::Header),
-        ("/o", None, "a=%34111111111111111", Place::Header),
-    ] {
-        assert_eq!(in_head(path, query, &headers(value)), Some(place), "{path} {query:?} {value}");
+fn every_layer_of_bytes_is_looked_at() {
+    let utf16: Vec<u8> = PAN.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    for bytes in [&b"4111-1111-1111-1111"[..], b"%34111111111111111", b"%252534111111111111111", &utf16] {
+        assert_eq!(looked(bytes, LookInside::Off), (Some(Place::Body), false));
     }
-    assert_eq!(in_head("/orders/7", Some("a=b+c%20d"), &headers("token")), None);
+    assert_eq!(looked(b"a=b+c%20d", LookInside::Deny), (None, false));
 }
 
 #[test]
-fn a_card_number_as_the_name_of_a_header_is_found() {
-    let name: http::HeaderName = format!("x-{PAN}").parse().unwrap();
-    assert!(in_headers(&HeaderMap::from_iter([(name, HeaderValue::from_static("1"))])));
+fn what_an_encoding_hides_is_denied_reported_or_not_looked_at() {
+    let hidden = BASE64.encode(PAN.as_bytes());
+    assert_eq!(looked(hidden.as_bytes(), LookInside::Deny), (Some(Place::Inside), false));
+    assert_eq!(looked(hidden.as_bytes(), LookInside::Report), (None, true));
+    assert_eq!(looked(hidden.as_bytes(), LookInside::Off), (None, false));
+    let mut search = Search::new(LookInside::Report);
+    search.look(Place::Header, hidden.as_bytes());
+    search.look(Place::Body, PAN.as_bytes());
+    assert_eq!(search.found(), Some(Place::Body), "a report does not end the search");
+}
+
+#[test]
+fn a_plus_in_a_url_may_be_a_space() {
+    let mut search = Search::new(LookInside::Deny);
+    search.look_at_url(Place::Query, b"?pan=4111+1111+1111+1111", &[]);
+    assert_eq!(search.found(), Some(Place::Query));
+    let mut search = Search::new(LookInside::Deny);
+    search.look_at_url(Place::Query, b"?pan=4111+1111+1111+1111&a", std::slice::from_ref(&(5..24)));
+    assert_eq!(search.found(), None);
+}
+
+#[test]
+fn a_card_number_in_a_header_or_as_the_name_of_one_is_found() {
+    for (name, value) in [("x-note", PAN), ("x-note", "a=%34111111111111111"), ("x-4111111111111111", "1")] {
+        let name: http::HeaderName = name.parse().unwrap();
+        let mut search = Search::new(LookInside::Deny);
+        search.look_at_headers(&HeaderMap::from_iter([(name, HeaderValue::from_str(value).unwrap())]));
+        assert_eq!(search.found(), Some(Place::Header));
+    }
 }
 
 #[test]
@@ -50,8 +70,9 @@ fn spans_that_do_not_fit_count_as_a_finding() {
     assert!(stands_outside(b"abc", &[2..3, 0..1]));
 }
 
-fn masked(content: Content, body: &str) -> Result<String, Unmaskable> {
-    mask(content, body.as_bytes()).map(|clean| String::from_utf8(clean.into_inner().to_vec()).unwrap())
+fn masked(format: &Format, body: &str) -> Result<String, Unmaskable> {
+    mask(format, body.as_bytes(), LookInside::Deny)
+        .map(|clean| String::from_utf8(clean.into_inner().to_vec()).unwrap())
 }
 
 #[test]
@@ -61,25 +82,51 @@ fn what_cannot_be_masked_is_refused() {
         r#"{"\u0034111111111111111":"escaped key"}"#,
         r#"{"n":4111111111111111}"#,
         r#"{"n":4.111111111111111e15}"#,
+        r#"{"n":"%34111111111111111"}"#,
+        r#"{"n":"NDExMTExMTExMTExMTExMQ=="}"#,
         "not json",
     ] {
-        assert_eq!(masked(Content::Json, body), Err(Unmaskable), "{body}");
+        assert_eq!(masked(&Format::Json, body), Err(Unmaskable), "{body}");
     }
-    assert_eq!(masked(Content::Form, "4111111111111111=key"), Err(Unmaskable));
+    assert_eq!(masked(&Format::Form, "4111111111111111=key"), Err(Unmaskable));
 }
 
 #[test]
 fn values_are_masked_and_all_else_stays() {
     let json = masked(
-        Content::Json,
+        &Format::Json,
         r#"{ "a" : "my card 4111 1111 1111 1111 ok","b":["\u0034111111111111111"],"c":1}"#,
     );
     let json = json.unwrap();
     assert!(json.starts_with(r#"{ "a" : "my card "#) && json.ends_with(r#""],"c":1}"#), "{json}");
     assert!(json.contains("1111 ok") && !json.contains("111111111111"), "{json}");
-    let form = masked(Content::Form, "a=%34111111111111111&b=1+2").unwrap();
+    let form = masked(&Format::Form, "a=%34111111111111111&b=1+2").unwrap();
     assert!(form.starts_with("a=") && form.ends_with("&b=1+2") && !form.contains("11111111111"), "{form}");
-    assert_eq!(masked(Content::Form, "a=1+2&b").unwrap(), "a=1+2&b");
+    assert_eq!(masked(&Format::Form, "a=1+2&b").unwrap(), "a=1+2&b");
+    for (format, body, wanted) in [
+        (Format::Xml, "<a b='x 4111111111111111'>4111 1111 1111 1111<c/></a>", None),
+        (
+            Format::Xml,
+            "<a b='x 4111111111111111'><c>&#52;111111111111111</c></a>",
+            Some("<a b='x ************1111'><c>************1111</c></a>"),
+        ),
+        (Format::Csv, "a,b\n\"4111111111111111\",1\n", Some("a,b\n************1111,1\n")),
+        (Format::Text, "4111111111111111 x", Some("************1111 x")),
+        (Format::Fixed, "AB4111111111111111", Some("AB************1111")),
+        (Format::Ndjson, "{\"a\":\"4111111111111111\"}\n{}", Some("{\"a\":\"************1111\"}\n{}")),
+    ] {
+        assert_eq!(masked(&format, body).ok().as_deref(), wanted, "{body}");
+    }
+}
+
+#[test]
+fn a_whole_card_number_keeps_what_its_brand_allows() {
+    let kept = |text: &str, keep| masked_text(text, keep).map(|text| text.to_string());
+    assert_eq!(kept(PAN, Truncation::SixAndFour).unwrap(), "411111******1111");
+    assert_eq!(kept("4111 1111-1111 1111", Truncation::EightAndFour).unwrap(), "41111111****1111");
+    assert_eq!(kept("378282246310005", Truncation::EightAndFour).unwrap(), "378282*****0005");
+    assert_eq!(kept("it is 4111111111111111", Truncation::SixAndFour).unwrap(), "it is ************1111");
+    assert_eq!(kept("nothing", Truncation::SixAndFour), None);
 }
 
 #[test]

@@ -116,6 +116,7 @@ pub(super) fn write_bundle(
         .replace("@ROOTS@", &authority.root().to_string_lossy())
         .replace("@PROCESSOR@", &processor.to_string());
     write_private(&dir.join("segments.toml"), &segments)?;
-    let routes = include_str!("routes.toml").replace("@SIGNUP@", &signup.to_string());
+    let routes = concat!(include_str!("routes.toml"), "\n", include_str!("content.toml"));
+    let routes = routes.replace("@SIGNUP@", &signup.to_string());
     write_private(&dir.join("routes.toml"), &routes)
 }

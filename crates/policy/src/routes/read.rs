@@ -10,18 +10,16 @@ use std::time::Duration;
 
 use cordon_card::CollectionName;
 use toml::Spanned;
-use toml::de::DeTable;
 
+use super::fields::{Plane, answer_op, check_attached, egress_op, ingress_op, read_fields};
 use super::signature;
 use super::values::{self, DEFAULT_BODY, DEFAULT_TIMEOUT};
 use super::{
-    Content, Declared, EgressOp, EgressRoute, ExpiryFormat, Field, IngressOp, IngressRoute, OnLeak,
-    PathPattern, Routes, Upstream,
+    Content, Declared, EgressRoute, IngressRoute, LookInside, OnLeak, PathPattern, Routes, Upstream,
 };
 use crate::fault::{Faults, Source};
-use crate::rows::{Mistake, Row, choose, document};
+use crate::rows::{Row, choose, document};
 use crate::segments::{Service, check_reference, declared, host_text, name_text};
-use crate::selector::JsonSelector;
 
 /// Route files while they are read, one after the other.
 #[derive(Debug)]
@@ -44,6 +42,7 @@ struct Common {
     content: Vec<Content>,
     max_body: Option<u64>,
     on_leak: Option<OnLeak>,
+    look_inside: Option<LookInside>,
     timeout: Option<Duration>,
 }
 
@@ -85,10 +84,12 @@ impl<'d> Reading<'d> {
         }
         let out_of_scope =
             service.as_ref().and_then(|name| self.service(name)).is_some_and(Service::out_of_scope);
-        let (fields, all_read) = read_fields(&mut row, &common.content, |row| ingress_op(row, out_of_scope));
+        let taken = Plane::In(&common.content, common.path.as_ref().map(Spanned::get_ref));
+        let (fields, all_read) = read_fields(&mut row, "field", taken, |row| ingress_op(row, out_of_scope));
         if all_read {
             check_attached(&mut row, &fields);
         }
+        let (answer, _all_read) = read_fields(&mut row, "answer", Plane::Answer, |row| answer_op(row, false));
         self.check_collection(&mut row, service.as_ref(), common.collection.as_ref());
         let hosts: Vec<String> = hosts.into_iter().map(Spanned::into_inner).collect();
         self.claim("ingress", &hosts, &common, &mut row);
@@ -104,8 +105,10 @@ impl<'d> Reading<'d> {
             content: common.content,
             max_body: common.max_body?,
             on_leak: common.on_leak?,
+            look_inside: common.look_inside?,
             timeout: common.timeout?,
             fields,
+            answer,
         })
     }
 
@@ -122,7 +125,9 @@ impl<'d> Reading<'d> {
             }
         }
         let purpose = row.parsed("purpose", values::purpose);
-        let (fields, _all_read) = read_fields(&mut row, &common.content, egress_op);
+        let taken = Plane::Out(&common.content, common.path.as_ref().map(Spanned::get_ref));
+        let (fields, _all_read) = read_fields(&mut row, "field", taken, egress_op);
+        let (answer, _all_read) = read_fields(&mut row, "answer", Plane::Answer, |row| answer_op(row, true));
         let signatures = signature::read(&mut row);
         let idempotent_destination = row.flag("idempotent_destination");
         for service in &services {
@@ -144,11 +149,13 @@ impl<'d> Reading<'d> {
             content: common.content,
             max_body: common.max_body?,
             on_leak: common.on_leak?,
+            look_inside: common.look_inside?,
             timeout: common.timeout?,
             fields,
             signatures,
             dry_run,
             idempotent_destination,
+            answer,
         })
     }
 
@@ -161,6 +168,17 @@ impl<'d> Reading<'d> {
             check_reference("collection", &names.collections, collection, row);
         }
         let content = row.list_of_some("content", |text| choose("content", text, &CONTENT));
+        if let Some(second) =
+            content.iter().rfind(|known| matches!(known.get_ref(), Content::Fixed | Content::Text))
+            && content
+                .iter()
+                .filter(|known| matches!(known.get_ref(), Content::Fixed | Content::Text))
+                .count()
+                > 1
+        {
+            let help = "take one of the two, or make two routes";
+            row.fault(&second.span(), "`fixed` and `text` are both text/plain", Some(help.to_owned()));
+        }
         let max_body = row.parsed_or_absent("max_body", values::size);
         let timeout = row.parsed_or_absent("timeout", values::duration);
         Common {
@@ -171,6 +189,7 @@ impl<'d> Reading<'d> {
             content: content.into_iter().map(Spanned::into_inner).collect(),
             max_body: max_body.map(|size| size.map_or(DEFAULT_BODY, Spanned::into_inner)),
             on_leak: row.word_or("on_leak", &ON_LEAK, OnLeak::Deny),
+            look_inside: row.word_or("look_inside", &LOOK_INSIDE, LookInside::Deny),
             timeout: timeout.map(|time| time.map_or(DEFAULT_TIMEOUT, Spanned::into_inner)),
         }
     }
@@ -266,133 +285,18 @@ fn dry_run(row: &mut Row<'_, '_, '_>, services: &[String]) -> Vec<String> {
     named.into_iter().map(Spanned::into_inner).collect()
 }
 
-/// The fields of a route, and whether every one could be read.
-fn read_fields<'t, Op: Copy>(
-    row: &mut Row<'t, '_, '_>,
-    content: &[Content],
-    read: impl Fn(&mut Row<'t, '_, '_>) -> Option<Op>,
-) -> (Vec<Field<Op>>, bool) {
-    let tables: Vec<(Range<usize>, &'t DeTable<'t>)> = row.tables("field");
-    let mut seen = BTreeSet::new();
-    let mut fields = Vec::new();
-    let declared = tables.len();
-    for (span, table) in tables {
-        let mut row = row.inner("field", span, table);
-        let json = row.parsed_or_absent("json", |text| {
-            JsonSelector::parse(text).map_err(|error| Mistake::new(error.message(), error.help()))
-        });
-        let form = row.parsed_or_absent("form", values::form_name);
-        let op = read(&mut row);
-        let (Some(json), Some(form)) = (json, form) else {
-            row.finish();
-            continue;
-        };
-        check_places(&mut row, json.as_ref(), form.as_ref(), content, &mut seen);
-        row.finish();
-        let (json, form) = (json.map(Spanned::into_inner), form.map(Spanned::into_inner));
-        fields.extend(op.map(|op| Field { json, form, op }));
-    }
-    let all_read = fields.len() == declared;
-    (fields, all_read)
-}
-
-fn check_places(
-    row: &mut Row<'_, '_, '_>,
-    json: Option<&Spanned<JsonSelector>>,
-    form: Option<&Spanned<String>>,
-    content: &[Content],
-    seen: &mut BTreeSet<(bool, String)>,
-) {
-    let span = row.span();
-    if json.is_none() && form.is_none() {
-        let help = "say where it stands: json = \"$.card.number\", form = \"card_number\", or both";
-        row.fault(&span, "this field has neither `json` nor `form`", Some(help.to_owned()));
-        return;
-    }
-    let reachable = (json.is_some() && content.contains(&Content::Json))
-        || (form.is_some() && content.contains(&Content::Form));
-    if !reachable && !content.is_empty() {
-        let help = "add the content type to the route, or the field's place in the one it takes";
-        row.fault(&span, "this field stands in no content type that the route takes", Some(help.to_owned()));
-    }
-    let places = json
-        .map(|json| (json.span(), true, json.get_ref().as_str()))
-        .into_iter()
-        .chain(form.map(|form| (form.span(), false, form.get_ref().as_str())));
-    for (span, is_json, place) in places {
-        if !seen.insert((is_json, place.to_owned())) {
-            row.fault(&span, format!("another field of this route is at \"{place}\" too"), None);
-        }
-    }
-}
-
-fn ingress_op(row: &mut Row<'_, '_, '_>, out_of_scope: bool) -> Option<IngressOp> {
-    row.parsed("op", |text| {
-        if EGRESS_OPS.iter().any(|(word, _)| *word == text) {
-            let message = if out_of_scope {
-                format!("`{text}` would bring card data to a service that is out of PCI scope")
-            } else {
-                format!("`{text}` has no place on the way in")
-            };
-            return Err(Mistake::new(message, "cards are revealed in an [[egress]] route only"));
-        }
-        choose("op", text, &INGRESS_OPS)
-    })
-    .map(Spanned::into_inner)
-}
-
-fn egress_op(row: &mut Row<'_, '_, '_>) -> Option<EgressOp> {
-    let op = row.parsed("op", |text| {
-        if INGRESS_OPS.iter().any(|(word, _)| *word == text) {
-            return Err(Mistake::new(
-                format!("`{text}` has no place on the way out"),
-                "cards are tokenized in an [[ingress]] route only",
-            ));
-        }
-        choose("op", text, &EGRESS_OPS)
-    })?;
-    if !matches!(op.get_ref(), EgressOp::RevealExpiry(_)) {
-        return Some(op.into_inner());
-    }
-    let format = row.word_or("format", &EXPIRY_FORMATS, ExpiryFormat::MmSlashYy)?;
-    Some(EgressOp::RevealExpiry(format))
-}
-
-/// A security code or an expiry belongs to a card: without one there is nothing to keep it with.
-fn check_attached(row: &mut Row<'_, '_, '_>, fields: &[Field<IngressOp>]) {
-    let has = |op: IngressOp| fields.iter().any(|field| field.op == op);
-    let span = row.span();
-    if !fields.is_empty() && !has(IngressOp::Tokenize) {
-        let help = "add a field with op = \"tokenize\", or leave the fields out";
-        row.fault(&span, "this route holds parts of a card but no card number", Some(help.to_owned()));
-    }
-    if has(IngressOp::ExpiryMonth) != has(IngressOp::ExpiryYear) {
-        let help = "add the other, or use op = \"expiry\" for one field with both";
-        row.fault(&span, "`expiry_month` and `expiry_year` go together", Some(help.to_owned()));
-    }
-}
-
-const CONTENT: [(&str, Content); 2] = [("json", Content::Json), ("form", Content::Form)];
+const CONTENT: [(&str, Content); 8] = [
+    ("json", Content::Json),
+    ("ndjson", Content::Ndjson),
+    ("form", Content::Form),
+    ("multipart", Content::Multipart),
+    ("xml", Content::Xml),
+    ("csv", Content::Csv),
+    ("fixed", Content::Fixed),
+    ("text", Content::Text),
+];
 
 const ON_LEAK: [(&str, OnLeak); 2] = [("deny", OnLeak::Deny), ("mask", OnLeak::Mask)];
 
-const INGRESS_OPS: [(&str, IngressOp); 5] = [
-    ("tokenize", IngressOp::Tokenize),
-    ("hold", IngressOp::Hold),
-    ("expiry", IngressOp::Expiry),
-    ("expiry_month", IngressOp::ExpiryMonth),
-    ("expiry_year", IngressOp::ExpiryYear),
-];
-
-const EGRESS_OPS: [(&str, EgressOp); 3] = [
-    ("reveal", EgressOp::Reveal),
-    ("reveal_cvv", EgressOp::RevealCvv),
-    ("reveal_expiry", EgressOp::RevealExpiry(ExpiryFormat::MmSlashYy)),
-];
-
-const EXPIRY_FORMATS: [(&str, ExpiryFormat); 4] = [
-    ("MM/YY", ExpiryFormat::MmSlashYy),
-    ("MM/YYYY", ExpiryFormat::MmSlashYyyy),
-    ("YYYY-MM", ExpiryFormat::YyyyDashMm),
-    ("MMYY", ExpiryFormat::Mmyy),
-];
+const LOOK_INSIDE: [(&str, LookInside); 3] =
+    [("deny", LookInside::Deny), ("report", LookInside::Report), ("off", LookInside::Off)];

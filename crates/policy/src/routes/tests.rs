@@ -168,7 +168,46 @@ fn what_is_left_out_takes_the_safe_value() {
     );
     assert_eq!(route.upstream.roots.as_deref(), Some(Path::new("/b/ca.pem")));
     let [field] = route.fields.as_slice() else { panic!("one field") };
-    assert_eq!((field.op, &field.form), (IngressOp::Tokenize, &None));
+    assert_eq!((field.op, &field.places.form), (IngressOp::Tokenize, &None));
+}
+
+#[test]
+fn a_field_has_a_place_for_each_type_or_one_in_the_head() {
+    let places = r#"
+[[ingress.field]]
+form = "pan"
+xml = "//pan"
+csv = "pan"
+text = '(?<pan>.+)'
+op = "mask"
+keep = "6+4"
+[[ingress.field]]
+path = "/signup/{}/x"
+op = "tokenize"
+[[ingress.field]]
+header = "X-Gone"
+op = "drop"
+[[ingress.answer]]
+json = "$.card"
+op = "mask"
+"#;
+    let text = INGRESS.replace(
+        "[\"json\"]",
+        "[\"json\", \"multipart\", \"xml\", \"csv\", \"text\"]\nlook_inside = \"off\"",
+    );
+    let routes = Routes::parse(&format!("{text}{places}"), SEGMENTS, Path::new("/b")).unwrap();
+    let [route] = routes.ingress.as_slice() else { panic!("one route") };
+    let ops: Vec<_> = route.fields.iter().map(|field| field.op).collect();
+    let mask = IngressOp::Mask(Truncation::SixAndFour);
+    assert_eq!(ops, [IngressOp::Tokenize, mask, IngressOp::Tokenize, IngressOp::Drop]);
+    let labels: Vec<_> = route.fields.iter().map(|field| field.places.label()).collect();
+    assert_eq!(labels, ["$.cards[*].number", "pan", "path /signup/{}/x", "header x-gone"]);
+    let second = &route.fields[1].places;
+    let in_types: Vec<_> = Content::ALL.into_iter().filter(|content| second.stand_in(*content)).collect();
+    let wanted = [Content::Form, Content::Multipart, Content::Xml, Content::Csv, Content::Text];
+    assert_eq!(in_types, wanted);
+    assert_eq!(route.look_inside, LookInside::Off);
+    assert_eq!(route.answer[0].op, AnswerOp::Mask(Truncation::LastFour));
 }
 
 #[test]

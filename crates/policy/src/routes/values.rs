@@ -161,6 +161,65 @@ pub(super) fn form_name(text: &str) -> Result<String, Mistake> {
     ))
 }
 
+/// A header that may hold a field, in lower case: none that says how the message is read, where it goes, or who asks.
+pub(super) fn header(text: &str) -> Result<String, Mistake> {
+    let name = text.to_ascii_lowercase();
+    let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$&'*+.^_`|~-".contains(&byte);
+    if name.len() > MAX_FORM_NAME || !name.bytes().all(token) {
+        return Err(Mistake::new(
+            format!("\"{text}\" is no name of a header"),
+            "write it like x-card-number",
+        ));
+    }
+    if name == "cookie" || name == "set-cookie" {
+        return Err(Mistake::new(
+            "cookies are no single field",
+            "write cookie = \"name\" for the cookie of a request",
+        ));
+    }
+    let plain = name.replace('_', "-");
+    if FRAMING.contains(&plain.as_str()) || plain.starts_with("cordon-") || plain.starts_with("x-forwarded-")
+    {
+        return Err(Mistake::new(
+            format!("the header `{name}` belongs to the gateway"),
+            "name a header of the application's own, like x-card-number",
+        ));
+    }
+    Ok(name)
+}
+
+/// The name of a cookie (RFC 6265 section 4.1.1).
+pub(super) fn cookie(text: &str) -> Result<String, Mistake> {
+    let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+.^_`|~-".contains(&byte);
+    if text.len() <= MAX_FORM_NAME && text.bytes().all(token) {
+        return Ok(text.to_owned());
+    }
+    Err(Mistake::new(format!("\"{text}\" is no name of a cookie"), "write it like card_number"))
+}
+
+/// Headers that say how a message is read, where it goes, or who asks; the gateway drops or sets them.
+const FRAMING: &[&str] = &[
+    "accept-encoding",
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "expect",
+    "forwarded",
+    "host",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "traceparent",
+    "tracestate",
+    "transfer-encoding",
+    "upgrade",
+    "x-real-ip",
+];
+
 const METHODS: [(&str, ()); 7] =
     [("GET", ()), ("HEAD", ()), ("POST", ()), ("PUT", ()), ("PATCH", ()), ("DELETE", ()), ("OPTIONS", ())];
 

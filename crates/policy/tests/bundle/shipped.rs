@@ -95,5 +95,5 @@ fn its_data_are_typed() {
     assert_eq!((charge.timeout, charge.max_body), (Duration::from_secs(20), 1024 * 1024));
     let ops: Vec<EgressOp> = charge.fields.iter().map(|field| field.op).collect();
     assert_eq!(ops, [EgressOp::Reveal, EgressOp::RevealCvv, EgressOp::RevealExpiry(ExpiryFormat::MmSlashYy)]);
-    assert_eq!(charge.fields[0].form.as_deref(), Some("card[number]"));
+    assert_eq!(charge.fields[0].places.form.as_deref(), Some("card[number]"));
 }

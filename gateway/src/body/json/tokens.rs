@@ -25,7 +25,7 @@ pub(super) fn string_values(document: &str) -> impl Iterator<Item = Range<usize>
 }
 
 /// The integer part of a number token as plain digits, if it has as many as a card number can have.
-pub(super) fn whole_digits(number: &str) -> Option<String> {
+pub(crate) fn whole_digits(number: &str) -> Option<String> {
     let (mantissa, exponent) = number.split_once(['e', 'E']).unwrap_or((number, "0"));
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
     let whole = whole.trim_start_matches('-');

@@ -1,0 +1,19 @@
+//! Fuzz target: any bytes as a multipart form are read to their end or refused; what is read is rewritten in place.
+//!
+//! Checks: as `cordon_fuzz::check`. Must never do I/O.
+
+#![no_main]
+
+use cordon_gateway::body::Format;
+use cordon_gateway::body::multipart::Boundary;
+use cordon_policy::Places;
+use libfuzzer_sys::fuzz_target;
+
+const NAMES: &[&str] = &["pan", "a"];
+
+fuzz_target!(|bytes: &[u8]| {
+    let place = |name: &&str| Places { form: Some((*name).to_owned()), ..Places::default() };
+    let places: Vec<_> = NAMES.iter().map(place).collect();
+    let format = Format::Multipart(Boundary::parse("b").expect("a boundary"));
+    cordon_fuzz::check(&format, &places, bytes, "tok_d=");
+});

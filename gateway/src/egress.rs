@@ -6,10 +6,10 @@
 use crate::answer::fields::Cuts;
 use crate::answer::{self, Rules, Screened};
 use crate::flow::tokens::Tokens;
-use crate::flow::{self, Intake, Permitted};
+use crate::flow::{self, Inbound, Intake, Permitted};
 use crate::gateway::{Ending, Gateway};
 use crate::head;
-use crate::idempotency::{self, Claim, Claimed, Hold, REPLAYED};
+use crate::idempotency::{self, Claim, Claimed, Fingerprint, Hold, REPLAYED};
 use crate::leak::echo::Echoes;
 use crate::ledger::{Exchange, Way};
 use crate::metrics::Plane;
@@ -97,10 +97,7 @@ impl Egress {
         let key = idempotency::key_of(&parts.headers)?;
         let headers = with_declared(head::of_egress(&parts.headers), &parts.headers, way);
         let inbound = flow::receive(parts, headers, incoming, intake).await?;
-        let declared = way.fields.head.headers().flat_map(|name| parts.headers.get_all(name));
-        let whole: Vec<&[u8]> =
-            inbound.parts().into_iter().chain(declared.map(HeaderValue::as_bytes)).collect();
-        let request = self.gateway.outcomes.fingerprint(&whole);
+        let key = key.map(|key| (key, self.fingerprint(&inbound, &parts.headers, way)));
         let parsed = flow::parse_egress(inbound, &way.fields, self.gateway.environment, route.look_inside)?;
         // A service is known by its verified client certificate alone, so the connection is authenticated.
         let ask = Ask {
@@ -117,7 +114,7 @@ impl Egress {
         }
         let (screened, replayed) = match key {
             None => (self.carry_out(exchange, (way, service), permitted, None).await?, false),
-            Some(key) => {
+            Some((key, request)) => {
                 let known_there = route.idempotent_destination;
                 let claim = Claim { service: &service.name, route: &route.name, key, request, known_there };
                 match self.gateway.outcomes.claim(&claim, self.gateway.monotonic())? {
@@ -142,6 +139,17 @@ impl Egress {
             response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
         }
         Ok(response)
+    }
+
+    /// Of what is sent as it was received: the declared headers each by name, so that a value in one is not taken for the
+    /// same value in another.
+    fn fingerprint(&self, inbound: &Inbound, received: &HeaderMap, way: &EgressPlan) -> Fingerprint {
+        let declared = way.fields.head.headers().flat_map(|name| {
+            let values = received.get_all(name).iter();
+            values.flat_map(move |value| [name.as_bytes(), value.as_bytes()])
+        });
+        let whole: Vec<&[u8]> = inbound.parts().into_iter().chain(declared).collect();
+        self.gateway.outcomes.fingerprint(&whole)
     }
 
     /// From the reveal to the screened answer. `hold` is the claim on the request's idempotency key, if it has one.
@@ -178,8 +186,10 @@ impl Egress {
             Ok(answer) => self.screened(exchange, way, answer, &echoes).await,
             Err(fault) => Err(fault),
         };
+        // What kept us from telling the answer passes, and was not the destination's answer.
+        let ours = outcome.as_ref().is_err_and(|fault| matches!(fault, Fault::Vault(_) | Fault::Audit));
         match &mut hold {
-            Some(hold) if answered => hold.answered(&outcome),
+            Some(hold) if answered && !ours => hold.answered(&outcome),
             Some(hold) if unsent => hold.was_not_sent(),
             Some(_) | None => {}
         }

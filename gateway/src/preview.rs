@@ -36,12 +36,13 @@ pub fn wanted(headers: &HeaderMap, way: &EgressPlan, service: &Service) -> Resul
 #[must_use]
 pub fn respond(preview: &Preview, way: &EgressPlan, request_id: &str) -> Response<Body> {
     let authority = way.target.authority();
+    let declared = way.fields.head.headers().any(|name| name == AUTHORIZATION);
     let shown = |name: &HeaderName, value: &HeaderValue| {
         // The caller's own secret, which need not travel back.
-        let text = if name == AUTHORIZATION {
-            AS_RECEIVED.into()
-        } else {
-            String::from_utf8_lossy(value.as_bytes())
+        let text = match *name {
+            AUTHORIZATION if declared => REPLACED_IN.into(),
+            AUTHORIZATION => AS_RECEIVED.into(),
+            _ => String::from_utf8_lossy(value.as_bytes()),
         };
         json!([name.as_str(), text])
     };
@@ -69,4 +70,5 @@ pub fn respond(preview: &Preview, way: &EgressPlan, request_id: &str) -> Respons
 }
 
 const AS_RECEIVED: &str = "[as received]";
+const REPLACED_IN: &str = "[as received, with cards in its declared fields]";
 const MADE_WHEN_SENT: &str = "[made when sent]";

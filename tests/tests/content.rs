@@ -351,6 +351,55 @@ async fn cards_are_revealed_in_headers_query_and_credentials() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_dry_run_shows_every_type_with_words_in_its_fields() -> Result<()> {
+    let stack = Stack::start(Options::default()).await?;
+    let tok = signed_up(&stack).await?;
+    let words = format!("[card number of {tok}]");
+    let basic = format!("Basic {}", BASE64.encode(format!("{tok}:pass:word").as_bytes()));
+    let shown = async |path: &str, kind: &str, body: String| {
+        let lines = [("content-type", kind), ("cordon-dry-run", "true"), ("authorization", &basic)];
+        let answer = send(&stack, request("POST", path, &lines, body)?).await?;
+        anyhow::ensure!(answer.status == 200, "{kind}: {}", text(&answer));
+        Ok(serde_json::from_slice::<serde_json::Value>(&answer.body)?)
+    };
+    for ((kind, body), (_, wanted)) in bodies(&tok).into_iter().zip(bodies(&words)) {
+        let wanted = match kind {
+            "application/x-www-form-urlencoded" => {
+                wanted.replace('[', "%5B").replace(']', "%5D").replace("d number of ", "d+number+of+")
+            }
+            _ => wanted,
+        };
+        let preview = shown("/v1/out/x", kind, body).await?;
+        assert_eq!(preview["body"], wanted, "{kind}");
+        let credentials =
+            serde_json::json!(["authorization", "[as received, with cards in its declared fields]"]);
+        assert!(preview["headers"].as_array().is_some_and(|all| all.contains(&credentials)), "{preview}");
+    }
+    let preview = shown("/v1/columns", "text/plain", format!("D0001{tok:<40}END\r\n")).await?;
+    let held: String = words.chars().take(40).collect();
+    assert_eq!(preview["body"], format!("D0001{held:<40}END\r\n"), "as much as the columns hold");
+    assert!(stack.processor.requests().is_empty(), "nothing is sent");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_card_in_another_header_is_another_request_under_the_key() -> Result<()> {
+    let stack = Stack::start(Options::default()).await?;
+    let tok = signed_up(&stack).await?;
+    let charge = |header: &'static str| {
+        request("GET", "/v1/out/y", &[(header, tok.as_str()), ("idempotency-key", "order-1")], "")
+    };
+    let first = send(&stack, charge("x-card")?).await?;
+    assert_eq!(first.status, 200, "{}", text(&first));
+    let before = stack.processor.requests().len();
+    let other = send(&stack, charge("x-spare-card")?).await?;
+    assert_eq!((other.status.as_u16(), other.problem()?.as_str()), (422, "idempotency-mismatch"));
+    let again = send(&stack, charge("x-card")?).await?;
+    assert_eq!((again.status.as_u16(), stack.processor.requests().len()), (200, before), "the kept answer");
+    Ok(())
+}
+
+#[tokio::test]
 async fn card_numbers_in_a_processor_s_answer_become_tokens() -> Result<()> {
     let processor = |request: &Received| {
         let mut response = match request.line.as_str() {
@@ -392,6 +441,12 @@ async fn card_numbers_in_a_processor_s_answer_become_tokens() -> Result<()> {
     stack.administrator()?.seal().await?;
     let sealed = send(&stack, request("POST", "/v1/out/json", &[("content-type", JSON)], "{}")?).await?;
     assert_eq!((sealed.status.as_u16(), sealed.problem()?.as_str()), (503, "vault-unavailable"));
+    // The refusal is ours and passes: it is not kept as what the processor said.
+    let keyed = [("content-type", JSON), ("idempotency-key", "order-1")];
+    for told in [(503, "vault-unavailable"), (409, "outcome-unknown")] {
+        let answer = send(&stack, request("POST", "/v1/out/json", &keyed, "{}")?).await?;
+        assert_eq!((answer.status.as_u16(), answer.problem()?.as_str()), told);
+    }
     Ok(())
 }
 

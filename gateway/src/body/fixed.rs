@@ -29,7 +29,9 @@ pub fn locate<'b>(body: &'b str, declared: &[(usize, FixedColumns)]) -> Result<V
         in_order(&found)?;
         for (field, columns) in found {
             let text = line.get(columns.clone()).ok_or(BodyError::Field(field))?;
-            if !text.trim_ascii().is_empty() {
+            // Columns are filled up with spaces, which are no part of what stands in them.
+            let text = text.trim_ascii();
+            if !text.is_empty() {
                 let span = columns.start.saturating_add(start)..columns.end.saturating_add(start);
                 let (text, writing) = (Text::Plain(text), Writing::Columns(columns.len()));
                 all.push(Leaf { field, span, text, writing });
@@ -82,7 +84,7 @@ mod tests {
     #[test]
     fn fields_are_found_in_lines_of_their_kind() {
         let all = found(FILE, &["D:6-24", "D:25-28"]).unwrap();
-        assert_eq!(all, [(0, 16..35, "4111111111111111   ".to_owned()), (1, 35..39, "1230".to_owned())]);
+        assert_eq!(all, [(0, 16..35, "4111111111111111".to_owned()), (1, 35..39, "1230".to_owned())]);
         assert_eq!(found("\n\n", &["1-3"]).unwrap(), []);
     }
 

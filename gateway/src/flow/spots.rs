@@ -70,6 +70,15 @@ impl Edits {
         }
     }
 
+    /// Puts words about a text in the place of a field, as much of them as its columns hold.
+    pub fn put_words(&mut self, spot: &Spot, words: &str) {
+        let room = match &spot.at {
+            At::Body(_, Writing::Columns(width)) => words.len().min(*width),
+            At::Body(..) | At::Head(_) => words.len(),
+        };
+        self.put(spot, Some(Zeroizing::new(words.get(..room).unwrap_or_default().to_owned())));
+    }
+
     /// The edits of the head.
     pub fn take_head(&mut self) -> Vec<HeadEdit> {
         std::mem::take(&mut self.head)

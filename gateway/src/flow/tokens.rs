@@ -98,13 +98,13 @@ impl Tokens {
     pub(super) fn words(&self) -> Edits {
         let mut edits = Edits::default();
         for (spot, token) in self.numbers.iter().zip(&self.tokens) {
-            edits.put(spot, owned(&format!("[card number of {token}]")));
+            edits.put_words(spot, &format!("[card number of {token}]"));
         }
         for spot in &self.codes {
-            edits.put(spot, owned("[security code]"));
+            edits.put_words(spot, "[security code]");
         }
         for (spot, style) in &self.expiries {
-            edits.put(spot, owned(written(*style)));
+            edits.put_words(spot, written(*style));
         }
         edits
     }

@@ -18,6 +18,7 @@ use super::{
     Content, Declared, EgressRoute, IngressRoute, LookInside, OnLeak, PathPattern, Routes, Upstream,
 };
 use crate::fault::{Faults, Source};
+use crate::place::HeadPlace;
 use crate::rows::{Row, choose, document};
 use crate::segments::{Service, check_reference, declared, host_text, name_text};
 
@@ -128,7 +129,11 @@ impl<'d> Reading<'d> {
         let taken = Plane::Out(&common.content, common.path.as_ref().map(Spanned::get_ref));
         let (fields, _all_read) = read_fields(&mut row, "field", taken, egress_op);
         let (answer, _all_read) = read_fields(&mut row, "answer", Plane::Answer, |row| answer_op(row, true));
-        let signatures = signature::read(&mut row);
+        let in_headers = fields.iter().filter_map(|field| match &field.places.head {
+            Some(HeadPlace::Header(name)) => Some(name.as_str()),
+            Some(_) | None => None,
+        });
+        let signatures = signature::read(&mut row, &in_headers.collect::<Vec<_>>());
         let idempotent_destination = row.flag("idempotent_destination");
         for service in &services {
             self.check_collection(&mut row, Some(service), common.collection.as_ref());

@@ -101,17 +101,17 @@ impl JwsAlgorithm {
     }
 }
 
-/// Reads the signatures of a route.
-pub(super) fn read(row: &mut Row<'_, '_, '_>) -> Vec<Signature> {
-    let mut headers = BTreeSet::new();
+/// Reads the signatures of a route, whose fields stand in these headers besides those that are always sent.
+pub(super) fn read(row: &mut Row<'_, '_, '_>, fields: &[&str]) -> Vec<Signature> {
+    let mut headers = fields.iter().map(|&name| name.to_owned()).collect();
     let mut found = Vec::new();
     for (span, table) in row.tables("signature") {
-        found.extend(one(row.inner("signature", span, table), &mut headers));
+        found.extend(one(row.inner("signature", span, table), fields, &mut headers));
     }
     found
 }
 
-fn one(mut row: Row<'_, '_, '_>, taken: &mut BTreeSet<String>) -> Option<Signature> {
+fn one(mut row: Row<'_, '_, '_>, fields: &[&str], taken: &mut BTreeSet<String>) -> Option<Signature> {
     let kind = row.word("scheme", &SCHEMES).map(Spanned::into_inner);
     let key = row.parsed("key", name_text);
     let header = row.parsed("header", header_name);
@@ -119,7 +119,7 @@ fn one(mut row: Row<'_, '_, '_>, taken: &mut BTreeSet<String>) -> Option<Signatu
         claim(&mut row, header, taken);
     }
     let scheme = match kind {
-        Some(Kind::Hmac) => hmac(&mut row, taken),
+        Some(Kind::Hmac) => hmac(&mut row, fields, taken),
         Some(Kind::Jws(algorithm)) => {
             let encoded = row.word_or("payload", &[("encoded", true), ("unencoded", false)], true);
             encoded.map(|encoded| SignatureScheme::Jws { algorithm, encoded })
@@ -130,9 +130,10 @@ fn one(mut row: Row<'_, '_, '_>, taken: &mut BTreeSet<String>) -> Option<Signatu
     Some(Signature { key: key?.into_inner(), header: header?.into_inner(), scheme: scheme? })
 }
 
-fn hmac(row: &mut Row<'_, '_, '_>, taken: &mut BTreeSet<String>) -> Option<SignatureScheme> {
+fn hmac(row: &mut Row<'_, '_, '_>, fields: &[&str], taken: &mut BTreeSet<String>) -> Option<SignatureScheme> {
     let span = row.span();
-    let over: Vec<SignedPart> = row.list_of_some("over", part).into_iter().map(Spanned::into_inner).collect();
+    let over = row.list_of_some("over", |text| part(text, fields));
+    let over: Vec<SignedPart> = over.into_iter().map(Spanned::into_inner).collect();
     let separator = row.word_or("separator", &SEPARATORS, "\n")?;
     let encoding = row.word_or("encoding", &ENCODINGS, SignatureEncoding::Hex)?;
     let prefix = row.parsed_or_absent("prefix", visible)?;
@@ -165,13 +166,13 @@ fn claim(row: &mut Row<'_, '_, '_>, header: &Spanned<String>, taken: &mut BTreeS
     }
 }
 
-fn part(text: &str) -> Result<SignedPart, Mistake> {
+fn part(text: &str, fields: &[&str]) -> Result<SignedPart, Mistake> {
     if let Some(name) = text.strip_prefix("header:") {
-        let known = SENT.contains(&name);
-        return known.then(|| SignedPart::Header(name.to_owned())).ok_or_else(|| {
+        let sent: Vec<&str> = SENT.iter().chain(fields).copied().collect();
+        return sent.contains(&name).then(|| SignedPart::Header(name.to_owned())).ok_or_else(|| {
             Mistake::new(
                 format!("the header \"{name}\" is not sent to destinations"),
-                format!("write one of {}", SENT.join(", ")),
+                format!("write one of {}", sent.join(", ")),
             )
         });
     }
@@ -234,7 +235,7 @@ const PARTS: [(&str, SignedPart); 7] = [
     ("body-sha256", SignedPart::BodyDigest),
 ];
 
-/// What destinations get of a caller's headers (`gateway/src/head.rs`).
+/// What destinations get of a caller's headers on every route (`gateway/src/head.rs`).
 const SENT: [&str; 5] = ["content-type", "accept", "authorization", "idempotency-key", "user-agent"];
 /// Headers that mean something else to whoever reads the request.
 const TAKEN: [&str; 14] = [

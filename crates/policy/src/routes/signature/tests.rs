@@ -11,7 +11,7 @@ fn parse(text: &str) -> Result<Vec<Signature>, String> {
     let mut found = Vec::new();
     if let Some(table) = document(&source, &mut faults) {
         let mut row = Row::new("route", table.get_ref(), table.span(), &source, &mut faults);
-        found = read(&mut row);
+        found = read(&mut row, &["x-card"]);
         row.finish();
     }
     if faults.is_empty() { Ok(found) } else { Err(faults.to_string()) }
@@ -85,4 +85,16 @@ fn a_signature_has_a_header_of_its_own() {
         let faults = parse(&JWS.replace("x-jws", header)).unwrap_err();
         assert!(faults.contains("cannot carry a signature"), "{header}: {faults}");
     }
+}
+
+#[test]
+fn headers_of_fields_can_be_signed_and_carry_no_signature() {
+    let [signed] =
+        parse(&format!("{HMAC}over = [\"header:x-card\", \"body\"]\n")).unwrap().try_into().unwrap();
+    let SignatureScheme::Hmac { over, .. } = signed.scheme else { panic!("an HMAC") };
+    assert_eq!(over, [SignedPart::Header("x-card".to_owned()), SignedPart::Body]);
+    let fault = parse(&format!("{HMAC}over = [\"header:x-other\", \"body\"]\n")).unwrap_err();
+    assert!(fault.contains("\"x-other\" is not sent") && fault.contains("x-card"), "{fault}");
+    let fault = parse(&JWS.replace("x-jws", "x-card")).unwrap_err();
+    assert!(fault.contains("\"x-card\" is set twice on this route"), "{fault}");
 }

@@ -191,6 +191,63 @@ async fn an_encrypted_file_is_read_and_nothing_that_is_written_holds_a_digit_of_
     Ok(())
 }
 
+/// GnuPG in a home of its own, whose agent ends with the test.
+struct Gpg(PathBuf);
+
+impl Gpg {
+    fn new(home: PathBuf) -> Result<Self> {
+        fs::create_dir(&home)?;
+        fs::set_permissions(&home, fs::Permissions::from_mode(0o700))?;
+        Ok(Self(home))
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new("gpg");
+        command.arg("--homedir").arg(&self.0).args(["--batch", "--quiet", "--pinentry-mode", "loopback"]);
+        command.args(["--passphrase", ""]).args(arguments).stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Result<()> {
+        let output = self.command(arguments).output().context("gpg, of Debian's package gnupg")?;
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        Ok(())
+    }
+}
+
+impl Drop for Gpg {
+    fn drop(&mut self) {
+        let _ended = Command::new("gpgconf").arg("--homedir").arg(&self.0).args(["--kill", "all"]).status();
+    }
+}
+
+/// As docs/import.md says it: `gpg --decrypt FILE | cordon import -`.
+#[tokio::test]
+async fn a_file_encrypted_with_openpgp_comes_in_through_gpg() -> Result<()> {
+    let stack = Stack::start(Options { gateway: false, ..Options::default() }).await?;
+    let gpg = Gpg::new(stack.dir().join("gnupg"))?;
+    gpg.run(&["--quick-generate-key", "custodian@cordon.test", "future-default", "default", "never"])?;
+    let plain = stack.dir().join("cards.csv");
+    private(&plain, format!("id,pan,expiry\n1,{VISA},12/30\n2,{AMEX},01/31\n").as_bytes())?;
+    let sealed = format!("{}.pgp", plain.display());
+    let recipient = ["--trust-model", "always", "--recipient", "custodian@cordon.test"];
+    gpg.run(&[&recipient[..], &["--output", &sealed, "--encrypt", &plain.to_string_lossy()]].concat())?;
+    fs::remove_file(&plain)?;
+    let out = stack.dir().join("out.csv");
+    let bare = import(&stack, "importer", Path::new(&sealed), &out, &[])?.output()?;
+    ensure!(!bare.status.success() && !out.exists(), "a file that is not decrypted is refused");
+    ensure!(String::from_utf8_lossy(&bare.stdout).contains("gpg --decrypt"), "and it says what to do");
+    let mut decrypting = gpg.command(&["--decrypt", &sealed]).stdout(Stdio::piped()).spawn()?;
+    let pipe = decrypting.stdout.take().context("its output")?;
+    let output = import(&stack, "importer", Path::new("-"), &out, &[])?.stdin(pipe).output()?;
+    ensure!(decrypting.wait()?.success());
+    let end = summary(&output)?;
+    assert_eq!((end["tokens"].as_u64(), end["rejected"].as_u64()), (Some(2), Some(0)), "{end}");
+    let rows = rows_of(&out)?;
+    assert!(rows.len() == 3 && rows[1].starts_with("1,tok_dev_") && rows[2].starts_with("2,tok_dev_"));
+    Ok(())
+}
+
 #[tokio::test]
 async fn who_may_not_tokenize_imports_nothing_and_can_go_on_once_they_may() -> Result<()> {
     let stack = Stack::start(Options { gateway: false, ..Options::default() }).await?;

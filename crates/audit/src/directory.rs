@@ -70,12 +70,12 @@ impl Directory {
         Ok(self.handle.metadata()?.mode() & 0o022 != 0)
     }
 
-    /// Makes a new private file with this content; fails if there is one.
+    /// Makes a new private file with this content, whole or not at all; fails if there is one. The caller holds the lock.
     pub(crate) fn create(&self, name: &str, content: &[u8]) -> io::Result<()> {
-        let mut file = private().create_new(true).write(true).open(self.path.join(name))?;
-        file.write_all(content)?;
-        file.sync_all()?;
-        self.handle.sync_all()
+        if self.path.join(name).try_exists()? {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        self.replace(name, content)
     }
 
     /// Puts a file in place of the one of this name, so that a crash leaves the old or the new.

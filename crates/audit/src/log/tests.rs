@@ -212,3 +212,20 @@ fn the_newest_checkpoint_is_signed_within_its_period_without_further_events() {
     }
     assert_eq!(Checkpoint::open(log.checkpoint().note(), log.verifier()).unwrap().size(), 1);
 }
+
+#[test]
+fn a_log_whose_making_was_cut_short_is_made_again() {
+    let scratch = tempfile::tempdir().unwrap();
+    let directory = scratch.path().join("audit");
+    fs::create_dir(&directory).unwrap();
+    fs::set_permissions(&directory, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    let half = directory.join("signer.pk8.next");
+    fs::write(&half, b"half a k").unwrap();
+    fs::set_permissions(&half, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let (log, recovered) = Log::open(&directory, "cordon.test/vault").unwrap();
+    assert!(recovered.created);
+    log.close().unwrap();
+    let (log, recovered) = Log::open(&directory, "cordon.test/vault").unwrap();
+    assert!(!recovered.created, "with the key it was made with");
+    log.close().unwrap();
+}

@@ -24,10 +24,10 @@ mod memory;
 use std::fmt;
 use std::sync::Arc;
 
-use cordon_card::{CardId, Token};
+use cordon_card::{CardId, Environment, Token};
 
 use crate::fingerprint::Fingerprint;
-use crate::record::Sealed;
+use crate::record::{Binding, Sealed};
 
 pub use self::fjall::{Fjall, FjallOptions, FjallStore};
 pub use book::Followed;
@@ -121,6 +121,20 @@ pub struct Row {
     pub created_at: u64,
     /// The record.
     pub sealed: Sealed,
+}
+
+impl Row {
+    /// What its record is bound to in a vault of this environment.
+    pub(crate) fn binding(&self, environment: Environment) -> Binding<'_> {
+        Binding {
+            environment,
+            collection: self.collection,
+            token: &self.token,
+            card_id: self.card_id,
+            expires_at: self.expires_at,
+            created_at: self.created_at,
+        }
+    }
 }
 
 /// A compare-and-replace of one row's record, for refresh and rewrap.

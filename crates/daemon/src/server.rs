@@ -8,6 +8,7 @@ mod acceptor;
 mod connection;
 mod framing;
 mod stall;
+mod through;
 pub mod wiping;
 mod worker;
 

@@ -206,14 +206,7 @@ impl<S: Store> Vault<S> {
     }
 
     pub(super) fn binding<'r>(&self, row: &'r Row) -> Binding<'r> {
-        Binding {
-            environment: self.environment,
-            collection: row.collection,
-            token: &row.token,
-            card_id: row.card_id,
-            expires_at: row.expires_at,
-            created_at: row.created_at,
-        }
+        row.binding(self.environment)
     }
 
     /// A record that does not open is corruption or tampering: it gets a line of its own (threat B12).

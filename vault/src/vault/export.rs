@@ -10,7 +10,7 @@ use super::{Caller, Vault, statements};
 use crate::collections::Collection;
 use crate::error::VaultError;
 use crate::keyring::Unlocked;
-use crate::record::{self, Binding, OpenProof};
+use crate::record::{self, OpenProof};
 use crate::store::{Row, Snapshot, Store, StoreError};
 use bytes::Bytes;
 use cordon_archive::{Recipients, SealError, Sealing};
@@ -143,7 +143,7 @@ impl Work {
                 }
                 if !self.collection.is_over(&row, now) {
                     page.push(row);
-                } else if record::confirm(&self.keys, &self.binding(&row), &row.sealed).is_err() {
+                } else if record::confirm(&self.keys, &row.binding(self.environment), &row.sealed).is_err() {
                     // It only looks over: an export without it would not be whole.
                     return Err(CutShort::Broken);
                 }
@@ -169,7 +169,7 @@ impl Work {
         let proof = OpenProof::for_export(&self.permit, &receipt, &self.collection)
             .map_err(|_other| CutShort::Broken)?;
         for row in page {
-            let card = record::open(&self.keys, &self.binding(row), &row.sealed, &proof)
+            let card = record::open(&self.keys, &row.binding(self.environment), &row.sealed, &proof)
                 .map_err(|_refused| CutShort::Broken)?;
             let mut text = Zeroizing::new(Vec::with_capacity(LINE));
             let line = Card { token: row.token.as_str(), pan: card.pan.expose(), expiry: card.expiry };
@@ -178,17 +178,6 @@ impl Work {
             sealing.write_all(&text)?;
         }
         Ok(())
-    }
-
-    fn binding<'r>(&self, row: &'r Row) -> Binding<'r> {
-        Binding {
-            environment: self.environment,
-            collection: row.collection,
-            token: &row.token,
-            card_id: row.card_id,
-            expires_at: row.expires_at,
-            created_at: row.created_at,
-        }
     }
 
     fn event(&self, outcome: Outcome) -> Event {

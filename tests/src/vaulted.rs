@@ -6,6 +6,7 @@ use crate::cards::{self, done};
 use crate::process::binary;
 use crate::stack::{self, Options, Stack};
 use anyhow::{Context, Result, ensure};
+use cordon_archive::{BackupReader, BackupWriter, Identities, Recipients};
 use cordon_card::Token;
 use cordon_wire::{AwaitingRestore, Operation, SealKind, StoreReport, TokenizeRequest};
 use std::fs;
@@ -25,6 +26,7 @@ fn custodian() -> (String, String) {
 pub struct Vaulted {
     /// The vault.
     pub stack: Stack,
+    recipients: Vec<String>,
     keys: Vec<PathBuf>,
 }
 
@@ -35,8 +37,13 @@ impl Vaulted {
     /// A part did not come up.
     pub async fn start() -> Result<Self> {
         let custodians: Vec<_> = (0..3).map(|_| custodian()).collect();
-        let recipients = custodians.iter().take(2).map(|(public, _)| public.clone()).collect();
-        let options = Options { gateway: false, seal: SealKind::Shamir, recipients, ..Options::default() };
+        let recipients: Vec<_> = custodians.iter().take(2).map(|(public, _)| public.clone()).collect();
+        let options = Options {
+            gateway: false,
+            seal: SealKind::Shamir,
+            recipients: recipients.clone(),
+            ..Options::default()
+        };
         let stack = Stack::start(options).await?;
         let mut keys = Vec::new();
         for (number, (_, secret)) in custodians.iter().enumerate() {
@@ -45,7 +52,7 @@ impl Vaulted {
             fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
             keys.push(path);
         }
-        Ok(Self { stack, keys })
+        Ok(Self { stack, recipients, keys })
     }
 
     fn cordon(&self, arguments: &[&str]) -> Result<Output> {
@@ -80,6 +87,26 @@ impl Vaulted {
     pub fn verify(&self, file: &Path, key: usize) -> Result<Output> {
         let key = self.keys.get(key).context("a key")?;
         self.cordon(&["backup", "verify", &file.to_string_lossy(), "--identity", &key.to_string_lossy()])
+    }
+
+    /// A backup with the same head and those rows whose keys `keeps` takes, encrypted to the custodians anew: their public
+    /// keys are no secret.
+    ///
+    /// # Errors
+    /// The backup can't be read, or the new one not be written.
+    pub fn rewritten(&self, file: &Path, name: &str, keeps: impl Fn(&[u8]) -> bool) -> Result<PathBuf> {
+        let identity = Identities::load(self.keys.first().context("a key")?)?;
+        let mut reader = BackupReader::new(identity.open(fs::File::open(file)?)?)?;
+        let path = self.stack.dir().join(name);
+        let sealing = Recipients::parse(&self.recipients)?.seal(fs::File::create(&path)?)?;
+        let mut writer = BackupWriter::new(sealing, reader.header())?;
+        while let Some((key, value)) = reader.next_row()? {
+            if keeps(&key) {
+                writer.row(&key, &value)?;
+            }
+        }
+        writer.finish()?.0.finish()?;
+        Ok(path)
     }
 
     /// The command that restores.

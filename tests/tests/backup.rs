@@ -7,6 +7,7 @@ use cordon_client::ClientError;
 use cordon_tests::cards::{self, done};
 use cordon_tests::stack::{self, Options, Stack};
 use cordon_tests::vaulted::{Vaulted, said};
+use cordon_vault::store::rows;
 use cordon_wire::{
     CreateCollection, DeleteRequest, ItemResult, Operation, ProblemCode, RetainReason, Retention,
     RetentionRequest, TokenProfile, TokenUse,
@@ -136,6 +137,24 @@ async fn a_stale_backup_brings_nothing_back() -> Result<()> {
     // The accepted restore is the new beginning: the next start is an ordinary one.
     vaulted.stack.vault.terminate().await?;
     vaulted.open_again().await?;
+    vaulted.assert_whole()
+}
+
+#[tokio::test]
+async fn a_backup_whose_tally_was_taken_out_is_not_put_back_beside_its_log() -> Result<()> {
+    let mut vaulted = Vaulted::start().await?;
+    let tokens = vaulted.tokenize(0, 3).await?;
+    let file = vaulted.backup("whole.backup")?;
+    let forged = vaulted.rewritten(&file, "forged.backup", |key| rows::tally_collection(key).is_err())?;
+    let same = vaulted.rewritten(&file, "same.backup", |_every_row| true)?;
+    vaulted.lose(false).await?;
+    let refused = vaulted.restore(&forged, 0)?;
+    ensure!(!refused.status.success() && said(&refused).contains("has no tally"), "{}", said(&refused));
+    ensure!(!vaulted.stack.vault_data().join("store").exists(), "nothing is put in place");
+    // The control: it is the tally that was missed, not who wrote the file.
+    ensure!(!vaulted.restored(&same)?);
+    vaulted.open_again().await?;
+    vaulted.reveals(&tokens).await?;
     vaulted.assert_whole()
 }
 

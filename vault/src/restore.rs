@@ -101,17 +101,22 @@ pub fn restore(config: &Config, request: &Request<'_>) -> Result<Ended, RestoreE
                 };
             }
             let waits = judge(&audit, &recovered, &header, &log)?.then_some(RESTORED_STALE);
-            Some((audit, waits))
+            Some((audit, waits, recovered.tally_began))
         }
         None => None,
     };
     let audit_kept = beside.is_some();
+    let tally_began = beside.as_ref().and_then(|(.., began)| *began);
     clear(&config.data_dir)?;
     let scratch = config.data_dir.join(SCRATCH);
     let store =
         FjallStore::fill(&scratch, &store_options(config), || reader.next_row().map_err(RestoreError::from))?;
     if store.sequence() != header.sequence {
         return Err(StoreError::Corrupt("the backup's last commit is not the one it names").into());
+    }
+    // Without its tally nobody could tell that rows were left out: the first unseal would count those that are there.
+    if tally_began.is_some_and(|began| header.sequence >= began) && !store.has_tally()? {
+        return Err(RestoreError::NoTally);
     }
     let done =
         if audit_kept { replay::again(&store, &log, header.audit.size)? } else { replay::Done::default() };
@@ -120,7 +125,7 @@ pub fn restore(config: &Config, request: &Request<'_>) -> Result<Ended, RestoreE
     // Under this name it is whole.
     rename(&config.data_dir, &scratch, &staged)?;
     let (audit, waits) = match beside {
-        Some(beside) => beside,
+        Some((audit, waits, _)) => (audit, waits),
         // Made only now: a log without a line would look like another vault's.
         None => (Log::open(&log, ORIGIN)?.0, Some(RESTORED_WITHOUT_LOG)),
     };
@@ -305,6 +310,12 @@ pub enum RestoreError {
          move the log away to begin a new one"
     )]
     OtherLog,
+    /// The store had a tally of its rows when it was taken, and it has none.
+    #[error(
+        "the backup has no tally of its rows, and by the audit log its store had one: it is not what the vault wrote; \
+         restore another backup"
+    )]
+    NoTally,
     /// The audit log.
     #[error("the audit log can't be used: {0}")]
     Audit(#[from] AuditError),

@@ -65,6 +65,8 @@ pub(crate) struct Anchors {
     pub(crate) awaiting: Option<AwaitingRestore>,
     /// The last restore, until a line says that the vault ran with its store.
     pub(crate) unstarted: Option<RestoredBackup>,
+    /// The lowest store sequence at which a tally was begun or taken up, of any store: none that came so far is without.
+    pub(crate) tally_began: Option<u64>,
 }
 
 /// What a line of a restore adds to an [`Outline`].
@@ -115,6 +117,9 @@ impl Anchors {
     }
 
     fn raise(&mut self, outline: &Outline<'_>) {
+        if outline.begins_tally() {
+            self.tally_began = self.tally_began.into_iter().chain(outline.commit).min();
+        }
         self.awaiting.as_mut().map_or(&mut self.known, |awaiting| &mut awaiting.floor).raise(outline);
         if outline.commit.is_some() {
             self.unstarted = None;
@@ -242,6 +247,15 @@ mod tests {
         // Accepted offline, as an older version did it: one line put back and accepted.
         let offline = restore(RESTORE_ACCEPTED.as_str(), 30, 3);
         assert_eq!(after(&[&begun, &offline]).floor().tally_sequence, None);
+    }
+
+    #[test]
+    fn the_earliest_tally_stays_known_over_every_restore() {
+        let (begun, resumed) = (tallied("tally-begun", 40), tallied("tally-resumed", 60));
+        assert_eq!(after(&[BEFORE]).tally_began, None);
+        assert_eq!(after(&[BEFORE, &begun, &resumed, WHOLE]).tally_began, Some(40));
+        let stale = restore(RESTORED_STALE.as_str(), 30, 3);
+        assert_eq!(after(&[&begun, &stale, &tallied("tally-begun", 31)]).tally_began, Some(31));
     }
 
     #[test]

@@ -76,6 +76,8 @@ pub struct Recovered {
     pub awaiting: Option<AwaitingRestore>,
     /// The last restore, if the vault did not run with its store yet.
     pub unstarted: Option<RestoredBackup>,
+    /// The lowest store sequence at which a tally of rows was begun or taken up: no store that came so far is without one.
+    pub tally_began: Option<u64>,
     /// Whether the log was made now.
     pub created: bool,
 }
@@ -162,6 +164,7 @@ impl Log {
             floor: walk.anchors.floor(),
             awaiting: walk.anchors.awaiting.clone(),
             unstarted: walk.anchors.unstarted.clone(),
+            tally_began: walk.anchors.tally_began,
             created,
         };
         let medium = Appending::start(files, found.last(), recovered.size).map_err(at)?;

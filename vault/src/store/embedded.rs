@@ -107,6 +107,14 @@ impl<E: Engine> Embedded<E> {
         Self::start_for(engine, anchor, false)
     }
 
+    /// Whether its rows are counted in a tally.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] or [`StoreError::Corrupt`].
+    pub fn has_tally(&self) -> Result<bool, StoreError> {
+        Ok(self.engine.get(&rows::tally_key(None))?.is_some())
+    }
+
     /// [`Embedded::start`], or for a restore, which has no key for the tally of rows.
     pub(super) fn start_for(engine: E, anchor: Option<u64>, restores: bool) -> Result<Self, StoreError> {
         let header = engine.get(&rows::header_key())?;

@@ -194,6 +194,21 @@ mod tests {
         assert_eq!(without, Vec::<String>::new());
     }
 
+    /// Longer lines are broken by the terminal's width, in the middle of what was laid out.
+    #[test]
+    fn what_stands_below_a_help_fits_in_100_columns() {
+        fn walk(command: &clap::Command, wide: &mut Vec<String>) {
+            for text in [command.get_after_help(), command.get_after_long_help()].into_iter().flatten() {
+                let too_wide = |line: &&str| line.chars().count() > 100;
+                wide.extend(text.to_string().lines().filter(too_wide).map(str::to_owned));
+            }
+            command.get_subcommands().for_each(|sub| walk(sub, wide));
+        }
+        let mut wide = Vec::new();
+        walk(&Arguments::command(), &mut wide);
+        assert_eq!(wide, Vec::<String>::new());
+    }
+
     #[test]
     fn no_command_takes_a_share_as_an_argument() {
         for line in [&["cordon", "unseal", "cordon-share-v1-abc"][..], &["cordon", "unseal", "--share", "x"]]

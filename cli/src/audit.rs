@@ -44,8 +44,8 @@ pub(crate) enum Audits {
 /// `cordon audit tail`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "With --json each line is printed as it stands in the log. Looking at the vault's log is itself a line
-of it; -f leaves those lines out.
+    after_help = "With --json each line is printed as it stands in the log. Looking at the vault's log is itself a
+line of it; -f leaves those lines out.
 
 Examples:
   cordon audit tail                       the last 20 lines, from the vault
@@ -68,9 +68,9 @@ pub(crate) struct Tail {
 /// `cordon audit verify`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The verifier key should come from elsewhere than the log: who can write the directory can
-replace the key in it, too. A checkpoint that was kept elsewhere also proves that the log was not cut
-back and signed anew.
+    after_help = "The verifier key should come from elsewhere than the log: who can write the directory can replace
+the key in it, too. A checkpoint that was kept elsewhere also proves that the log was not cut back
+and signed anew.
 
 Examples:
   cordon audit verify --dir audit --verifier vault-verifier.txt

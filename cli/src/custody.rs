@@ -67,8 +67,8 @@ pub(crate) struct CustodianSet {
 #[command(
     after_help = "Each custodian runs this once, with a certificate of their own: a share counts only from the
 custodian it was assigned to. On a terminal it is asked for and not echoed; from a pipe it is the
-first line. Shares wait 15 minutes for the others. With their first share custodians acknowledge that
-they understand and accept their duties (PCI DSS 3.7.8; docs/ceremonies.md): --acknowledge.
+first line. Shares wait 15 minutes for the others. With their first share custodians acknowledge
+that they understand and accept their duties (PCI DSS 3.7.8; docs/ceremonies.md): --acknowledge.
 
 Examples:
   cordon unseal

@@ -25,9 +25,9 @@ use tokio::signal::unix::{SignalKind, signal};
 /// `cordon dev`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Starts cordon-vault, cordon-gateway, a sample sign-up service and a sample processor on loopback, with
-throw-away keys. Signs up and charges with a published test card, shows what each of them saw, and
-stays up with commands to try. Ctrl-C ends everything and removes it.
+    after_help = "Starts cordon-vault, cordon-gateway, a sample sign-up service and a sample processor on loopback,
+with throw-away keys. Signs up and charges with a published test card, shows what each of them
+saw, and stays up with commands to try. Ctrl-C ends everything and removes it.
 
 With --json each line of stdout is an event: `ready` (addresses, paths, process ids), one `hop` for
 whoever saw something, `round` (the checks), and `stopped`.

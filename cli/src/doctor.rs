@@ -17,9 +17,10 @@ use std::path::PathBuf;
 /// `cordon doctor`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Asks the vault, and the gateway if [gateway] metrics is configured, and looks at the certificates of
-cordon.toml. On the vault's own host, --vault-config also checks its files, disk, swap and core dumps.
-Exits 1 if anything failed. A measure that the vault's configuration does without is a warning.
+    after_help = "Asks the vault, and the gateway if [gateway] metrics is configured, and looks at the certificates
+of cordon.toml. On the vault's own host, --vault-config also checks its files, disk, swap and core
+dumps. Exits 1 if anything failed. A measure that the vault's configuration does without is a
+warning.
 
 Examples:
   cordon doctor

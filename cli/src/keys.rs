@@ -49,10 +49,10 @@ pub(crate) struct List {}
 
 Examples:
   cordon keys rotate data --collection cards    a new data key for one collection
-  cordon keys rotate index --collection cards   a new index key; two are in use until the older is destroyed
+  cordon keys rotate index --collection cards   a new index key; two are used for a while
   cordon keys rotate kek                        a new key-encryption key
   cordon keys rotate root --threshold 2 --custodian alice=age1... --custodian bob=age1...
-                                                a new root key and new shares; goes on with `cordon rekey`")]
+                                               a new root key and shares; then `cordon rekey`")]
 pub(crate) struct Rotate {
     /// Which key
     #[arg(value_enum)]

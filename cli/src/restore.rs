@@ -19,10 +19,10 @@ pub(crate) enum Restores {
 /// `cordon restore accept`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "A backup is put back with `cordon-vault restore`. One that is behind the audit log, or whose log was lost,
-serves nobody until it is accepted here: what came after it is gone. Two custodians, neither of whom
-asked, must approve exactly this restore: the first run asks for that and ends with 75, the same
-command does it afterwards. `cordon status` names the backup and says what is missing.
+    after_help = "A backup is put back with `cordon-vault restore`. One that is behind the audit log, or whose log
+was lost, serves nobody until it is accepted here: what came after it is gone. Two custodians,
+neither of whom asked, must approve exactly this restore: the first run asks for that and ends with
+75, the same command does it afterwards. `cordon status` names the backup and says what is missing.
 
 Examples:
   cordon restore accept backup-mzxw6ytboi3dimrrgezdgnbvgy

@@ -35,9 +35,10 @@ pub(crate) enum Retentions {
 /// `cordon retention set`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The rule holds at once, also for the cards that are there. Cards whose time is over are not given out, and are erased
-within the hour. A rule that ends their time earlier than the one before takes two custodians: the first run asks for that
-and ends with 75, the same command does it afterwards. Keeping cards for longer takes none.
+    after_help = "The rule holds at once, also for the cards that are there. Cards whose time is over are not given
+out, and are erased within the hour. A rule that ends their time earlier than the one before takes
+two custodians: the first run asks for that and ends with 75, the same command does it afterwards.
+Keeping cards for longer takes none.
 
 Examples:
   cordon retention set --collection cards --days 400
@@ -73,8 +74,9 @@ pub(crate) struct Show {}
 /// `cordon retention verify`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Exits 1 if a record is kept longer than it may be, a collection has no rule, or records erased more than 92 days ago can
-still be read in older copies. The result is in the audit log (PCI DSS 3.2.1: at least once every three months).
+    after_help = "Exits 1 if a record is kept longer than it may be, a collection has no rule, or records erased
+more than 92 days ago can still be read in older copies. The result is in the audit log (PCI DSS
+3.2.1: at least once every three months).
 
 Examples:
   cordon retention verify
@@ -85,9 +87,10 @@ pub(crate) struct Verify {}
 /// `cordon retention shred`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Rotates the data key and the index key of the collection, moves its records, and then prints the commands that destroy
-the older keys: once these are gone, no copy of the store taken before can show an erased card, or be searched for one, even
-with every key that is left. See docs/erasure.md for copies of the keyring itself.
+    after_help = "Rotates the data key and the index key of the collection, moves its records, and then prints the
+commands that destroy the older keys: once these are gone, no copy of the store taken before can
+show an erased card, or be searched for one, even with every key that is left. See docs/erasure.md
+for copies of the keyring itself.
 
 Examples:
   cordon retention shred --collection cards

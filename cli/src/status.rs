@@ -12,8 +12,8 @@ use cordon_wire::{AwaitingRestore, HardeningItem, SealKind, SealState, SealStatu
 /// `cordon status`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Exits 1 while the vault is not unsealed or a restored backup waits for acceptance, so that a script can
-wait for it.
+    after_help = "Exits 1 while the vault is not unsealed or a restored backup waits for acceptance, so that a
+script can wait for it.
 
 Examples:
   cordon status

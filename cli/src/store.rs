@@ -21,10 +21,11 @@ pub(crate) enum Stores {
 /// `cordon store verify`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The vault counts the records of this moment and compares them with the tally that it keeps under a key: a record that
-was deleted, put back or edited in the store's files is found, and so is an index entry without its record. Cards are
-served meanwhile. Exits 1 if anything is not as it was committed; the result is in the audit log (`store-verify`).
-Missing records can't be named: their number is.
+    after_help = "The vault counts the records of this moment and compares them with the tally that it keeps
+under a key: a record that was deleted, put back or edited in the store's files is found, and so is
+an index entry without its record. Cards are served meanwhile. Exits 1 if anything is not as it was
+committed; the result is in the audit log (`store-verify`). Missing records can't be named: their
+number is.
 
 Examples:
   cordon store verify

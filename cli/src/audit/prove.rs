@@ -16,8 +16,8 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Args)]
 #[command(
     after_help = "The proof is a text file (C2SP tlog-proof) that holds the line, its path through the tree and the
-signed checkpoint: the cosigned one if that covers the line, else the newest. Whoever has the verifier
-key checks it with `cordon audit check-proof`, without the log.
+signed checkpoint: the cosigned one if that covers the line, else the newest. Whoever has the
+verifier key checks it with `cordon audit check-proof`, without the log.
 
 Examples:
   cordon audit prove --dir audit --index 4711 --out reveal.tlog-proof

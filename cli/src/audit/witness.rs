@@ -21,7 +21,7 @@ use std::path::PathBuf;
 checkpoint. `cordon audit witness cosign` says which size it needs if it is given another.
 
 Examples:
-  cordon audit consistency --from 0 > submission            for a witness that knows nothing yet, from the vault
+  cordon audit consistency --from 0 > submission    for a witness that knows nothing yet
   cordon audit consistency --from 120 --out submission
   cordon audit consistency --from 120 --dir /var/lib/cordon-gateway/audit"
 )]
@@ -74,7 +74,7 @@ pub(crate) struct Init {
 back, or shows two histories. Keep the submission then; it is evidence.
 
 Examples:
-  cordon audit witness cosign --state /var/lib/witness --log vault-verifier.txt submission --out cosigned"
+  cordon audit witness cosign --state . --log vault-verifier.txt submission --out cosigned"
 )]
 pub(crate) struct Judge {
     /// The witness's directory
@@ -93,8 +93,8 @@ pub(crate) struct Judge {
 /// `cordon audit cosign`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The vault keeps it if a witness of its configuration cosigned it. With --dir it is put beside a log on
-this machine, such as a gateway's.
+    after_help = "The vault keeps it if a witness of its configuration cosigned it. With --dir it is put beside a
+log on this machine, such as a gateway's.
 
 Examples:
   cordon audit cosign cosigned

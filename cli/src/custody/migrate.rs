@@ -20,8 +20,9 @@ pub(crate) enum SealCommand {
 #[derive(Debug, Args)]
 #[command(
     after_help = "Two custodians approve it first. From shares, a quorum of the present custodians then gives them:
-`cordon rekey give`. To shares, new custodians fetch theirs and give them back: `cordon rekey fetch`.
-The seal before counts until the new one is proven; no record is touched. docs/seals.md has it all.
+`cordon rekey give`. To shares, new custodians fetch theirs and give them back: `cordon rekey
+fetch`. The seal before counts until the new one is proven; no record is touched. docs/seals.md
+has it all.
 
 Examples:
   cordon seal migrate --to pkcs11

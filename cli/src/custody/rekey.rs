@@ -23,8 +23,8 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Args)]
 #[command(
     after_help = "Somebody begins it; present custodians give their shares for exactly that; new custodians fetch
-their new shares, and a quorum of them gives them back. Only then do the new shares count and the old
-ones do not: until that moment nothing has changed. It must be done within an hour.
+their new shares, and a quorum of them gives them back. Only then do the new shares count and the
+old ones do not: until that moment nothing has changed. It must be done within an hour.
 
 Examples:
   cordon rekey begin --threshold 2 --custodian alice=age1... --custodian bob=age1...

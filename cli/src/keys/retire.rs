@@ -24,8 +24,8 @@ use std::time::Duration;
 /// `cordon keys rewrap`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The vault does the work in the background and goes on after a restart; stopping this command stops only
-the display. Without --collection it shows where all runs stand.
+    after_help = "The vault does the work in the background and goes on after a restart; stopping this command stops
+only the display. Without --collection it shows where all runs stand.
 
 Examples:
   cordon keys rewrap --collection cards                 start or resume, and watch it finish

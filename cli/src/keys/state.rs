@@ -15,8 +15,8 @@ use cordon_wire::{KeyChange, KeyStateRequest, KeyStateResponse};
 /// `cordon keys suspend`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "What the key protects can't be used until it is resumed: cards of a suspended data key are not revealed, and a
-collection whose index key is suspended takes no cards.
+    after_help = "What the key protects can't be used until it is resumed: cards of a suspended data key are not
+revealed, and a collection whose index key is suspended takes no cards.
 
 Examples:
   cordon keys suspend data --collection cards --version 2
@@ -41,8 +41,9 @@ pub(crate) struct Resume {
 /// `cordon keys compromise`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "There is no way back. An active key is replaced in the same step. Nothing is revealed under a compromised key; its
-records move to the new key at once, and each can be revealed again once it has moved. Destroy the key afterwards.
+    after_help = "There is no way back. An active key is replaced in the same step. Nothing is revealed under a
+compromised key; its records move to the new key at once, and each can be revealed again once it
+has moved. Destroy the key afterwards.
 
 Examples:
   cordon keys compromise data --collection cards --version 2

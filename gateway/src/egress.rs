@@ -96,6 +96,7 @@ impl Egress {
         let dry_run = preview::wanted(&parts.headers, way, service)?;
         let key = idempotency::key_of(&parts.headers)?;
         let headers = with_declared(head::of_egress(&parts.headers), &parts.headers, way);
+        way.signer.admit(&headers)?;
         let inbound = flow::receive(parts, headers, incoming, intake).await?;
         let key = key.map(|key| (key, self.fingerprint(&inbound, &parts.headers, way)));
         let parsed = flow::parse_egress(inbound, &way.fields, self.gateway.environment, route.look_inside)?;

@@ -8,7 +8,7 @@ use crate::problem::Fault;
 use cordon_daemon::tls::{self, TlsError};
 use cordon_policy::{JwsAlgorithm, Signature, SignatureEncoding, SignatureScheme, SignedPart};
 use data_encoding::{BASE64, BASE64URL_NOPAD, HEXLOWER, HEXLOWER_PERMISSIVE};
-use http::{HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, RSA_PKCS1_SHA256, RsaKeyPair};
 use ring::{digest, hmac};
@@ -128,6 +128,22 @@ impl Signer {
         })
     }
 
+    /// Refuses what could not be signed as a whole: of a header that stands twice a reader may take either.
+    ///
+    /// # Errors
+    /// [`Fault::Malformed`].
+    pub fn admit(&self, sent: &HeaderMap) -> Result<(), Fault> {
+        let signed = self.0.iter().flat_map(|one| match &one.spec.scheme {
+            SignatureScheme::Hmac { over, .. } => over.as_slice(),
+            SignatureScheme::Jws { .. } => &[],
+        });
+        let twice = |part: &SignedPart| match part {
+            SignedPart::Header(name) => sent.get_all(name).iter().count() > 1,
+            _ => false,
+        };
+        if signed.into_iter().any(twice) { Err(Fault::Malformed("signed-header")) } else { Ok(()) }
+    }
+
     /// Adds the signatures to a request that is about to be sent to `host`. `now` is in seconds since 1970.
     ///
     /// # Errors
@@ -173,13 +189,9 @@ fn signed_parts(
 ) -> Zeroizing<Vec<u8>> {
     let (path, query) = outbound.path_and_query();
     let digest = HEXLOWER.encode(digest::digest(&digest::SHA256, outbound.body()).as_ref());
-    let longest = outbound.body().len().saturating_add(path.len()).saturating_add(query.len());
-    let mut input = Zeroizing::new(Vec::with_capacity(longest.saturating_add(ROOM)));
-    for (at, part) in over.iter().enumerate() {
-        if at > 0 {
-            input.extend_from_slice(separator.as_bytes());
-        }
-        input.extend_from_slice(match part {
+    let parts: Vec<&[u8]> = over
+        .iter()
+        .map(|part| match part {
             SignedPart::Method => outbound.method().as_bytes(),
             SignedPart::Host => host.as_bytes(),
             SignedPart::Path => path.as_bytes(),
@@ -188,9 +200,10 @@ fn signed_parts(
             SignedPart::Body => outbound.body(),
             SignedPart::BodyDigest => digest.as_bytes(),
             SignedPart::Header(name) => outbound.header(name),
-        });
-    }
-    input
+        })
+        .collect();
+    // In one piece: a buffer that grows would leave a copy behind.
+    Zeroizing::new(parts.join(separator.as_bytes()))
 }
 
 /// The protected header in base64url (RFC 7515 section 4; `b64` and `crit` by RFC 7797 section 6).
@@ -308,8 +321,6 @@ fn hint(scheme: &str) -> &'static str {
 const FAILED: Fault = Fault::Internal("internal.signature");
 /// The shortest HMAC key, in bytes: half of what SHA-256 could use, as long as secrets of processors get.
 const SHORTEST: usize = 16;
-/// For the parts of a signed text that are short.
-const ROOM: usize = 4096;
 
 #[cfg(test)]
 mod tests;

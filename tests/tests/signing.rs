@@ -21,7 +21,7 @@ const SIGNATURES: &str = r#"[[egress.signature]]
 scheme = "hmac-sha256"
 key = "acme"
 header = "x-signature"
-over = ["timestamp", "method", "host", "path", "query", "header:idempotency-key", "body"]
+over = ["timestamp", "method", "host", "path", "query", "header:idempotency-key", "header:accept", "body"]
 separator = "point"
 prefix = "v1="
 timestamp_header = "x-timestamp"
@@ -89,7 +89,8 @@ async fn a_signature_is_over_the_bytes_that_the_processor_gets() -> Result<()> {
     let time = header(&received, "x-timestamp")?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
     assert!(now.abs_diff(time.parse()?) < 60, "{time}");
-    let parts = [time, "POST", "processor.cordon.test", "/v1/charges", "capture=no&x=%2F", "order-17", ""];
+    let parts =
+        [time, "POST", "processor.cordon.test", "/v1/charges", "capture=no&x=%2F", "order-17", "", ""];
     let input = [parts.join(".").into_bytes(), received.body.clone()].concat();
     let key = hmac::Key::new(hmac::HMAC_SHA256, SECRET.as_bytes());
     let given = header(&received, "x-signature")?.strip_prefix("v1=").context("the prefix")?;
@@ -124,6 +125,30 @@ async fn a_signature_is_over_the_bytes_that_the_processor_gets() -> Result<()> {
     let said = stack.gateway.as_ref().context("a gateway")?.log() + &stack.audit("gateway");
     assert!(!said.contains("KEEP-THIS"), "{said}");
     assert_eq!(search::find(cards::VISA, said.as_bytes()), None);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_signed_header_that_stands_twice_is_refused() -> Result<()> {
+    let stack = signing().await?;
+    let send = async |accepts: &[&str]| -> Result<cordon_tests::https::Answer> {
+        let mut request = http::Request::post("/v1/charges")
+            .header("host", "gateway.cordon.test")
+            .header("content-type", "application/json");
+        for accept in accepts {
+            request = request.header("accept", *accept);
+        }
+        let tls = cordon_tests::https::tls(&stack.authority.root(), Some(&stack.identity("signup")))?;
+        let address = stack.gateway_address("egress")?;
+        let request = request.body("{}".to_owned().into())?;
+        cordon_tests::https::send(address, "gateway.cordon.test", &tls, request).await
+    };
+    assert_eq!(send(&["application/json"]).await?.status, 200, "the control");
+    let before = stack.processor.requests().len();
+    let answer = send(&["application/json", "text/xml"]).await?;
+    let said = String::from_utf8_lossy(&answer.body);
+    assert!(answer.status == 400 && said.contains("signed-header"), "{said}");
+    assert_eq!(stack.processor.requests().len(), before, "nothing is sent");
     Ok(())
 }
 

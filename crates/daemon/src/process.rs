@@ -205,6 +205,7 @@ pub fn harden() -> Hardening {
     // every request behind that thread waits too (docs/performance.md). A kernel without huge pages refuses; so be it.
     let _refused = rustix::thread::disable_transparent_huge_pages(true).is_err();
     rustix::process::umask(Mode::from_raw_mode(0o077));
+    open_many_files();
     Hardening {
         core_dumps_off: rustix::process::setrlimit(Resource::Core, none).is_ok(),
         not_dumpable: rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).is_ok(),
@@ -217,6 +218,15 @@ pub fn harden() -> Hardening {
         unprivileged: is_unprivileged(),
         confined: Confined::default(),
         without: Exceptions::default(),
+    }
+}
+
+/// Takes as many open files as it may: each connection is one, and many a service is started with room for a thousand.
+fn open_many_files() {
+    let Rlimit { current, maximum } = rustix::process::getrlimit(Resource::Nofile);
+    let all = Rlimit { current: maximum, maximum };
+    if current != maximum && rustix::process::setrlimit(Resource::Nofile, all).is_err() {
+        tracing::warn!(?current, "the limit of open files stays as it is");
     }
 }
 

@@ -4,7 +4,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Output, Stdio};
 
 use cordon_daemon::telemetry::{self, Format};
-use rustix::process::{Signal, kill_process};
+use rustix::process::{Resource, Rlimit, Signal, kill_process};
 
 /// Names the part that a child plays; unset in the parent.
 const PART: &str = "CORDON_TEST_PART";
@@ -34,8 +34,15 @@ fn value<'t>(text: &'t str, name: &str) -> &'t str {
 #[test]
 fn a_hardened_process_shows_it_in_its_proc_entries() {
     if is_child() {
+        let files = rustix::process::getrlimit(Resource::Nofile);
+        let few = Rlimit { current: Some(256), ..files };
+        rustix::process::setrlimit(Resource::Nofile, few).unwrap();
         let report = cordon_daemon::process::harden();
         println!("REPORT {}", serde_json::to_string(&report).unwrap());
+        println!(
+            "ALL FILES {}",
+            rustix::process::getrlimit(Resource::Nofile) == Rlimit { current: files.maximum, ..files }
+        );
         for file in ["/proc/self/limits", "/proc/thread-self/status"] {
             println!("{}", std::fs::read_to_string(file).unwrap());
         }
@@ -51,6 +58,7 @@ fn a_hardened_process_shows_it_in_its_proc_entries() {
     for measure in ["core_dumps_off", "not_dumpable", "no_new_privileges", "private_files"] {
         assert_eq!(report[measure], true, "{measure}: {report}");
     }
+    assert_eq!(value(&text, "ALL FILES"), "true");
     assert!(value(&text, "Max core file size").starts_with("0                    0"), "{text}");
     assert_eq!(value(&text, "NoNewPrivs:"), "1");
     assert!(

@@ -80,6 +80,14 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(500))]
 
     #[test]
+    fn no_run_is_passed_over(bytes in prop::collection::vec(prop_oneof![9 => Just(b'a'), 1 => any::<u8>()], 0..99)) {
+        let slow = (0..bytes.len()).find(|at| {
+            bytes.get(*at..at + SHORTEST_RUN).is_some_and(|window| window.iter().all(|byte| is_coded(*byte)))
+        });
+        prop_assert_eq!(next_run(&bytes), slow);
+    }
+
+    #[test]
     fn random_blobs_are_no_card_numbers(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
         prop_assert!(!found(&data_encoding::BASE64.encode(&bytes)));
         prop_assert!(!found(&HEXLOWER.encode(&bytes)));

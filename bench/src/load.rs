@@ -31,6 +31,8 @@ pub(crate) struct Target {
     pub(crate) wanted: &'static str,
     /// Requests a second over all connections; none means as many as there are answers.
     pub(crate) rate: Option<u64>,
+    /// Connections; none means as many as the run has.
+    pub(crate) connections: Option<usize>,
 }
 
 /// What was measured.

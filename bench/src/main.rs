@@ -6,6 +6,7 @@
 
 mod bulk;
 mod echo;
+mod gateway;
 mod load;
 mod scenario;
 mod usage;
@@ -45,7 +46,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Role {
-    /// The reference server, as a process of its own
+    /// The reference server or proxy, as a process of its own
     #[command(hide = true)]
     Echo(echo::Arguments),
     /// Write card numbers that no issuer has to stdout, as CSV for `cordon import`

@@ -1,6 +1,7 @@
 //! The scenarios, in one run on one machine, so that their ratios mean something.
 //! Must never compare figures of two runs. How to read it: docs/performance.md.
 
+use crate::gateway;
 use crate::load::{self, Measured, Target};
 use crate::usage;
 use anyhow::{Context, Result};
@@ -39,7 +40,8 @@ struct Row {
     max_us: u64,
     server_cpu_us_per_request: f64,
     server_rss_mib: u64,
-    ratio_to_echo: f64,
+    /// To the echo; of what comes after the bare proxy, to that.
+    ratio: f64,
 }
 
 /// Runs every scenario and prints the table.
@@ -48,9 +50,21 @@ pub(crate) fn run(plan: &Plan, as_json: bool) -> Result<()> {
     let dir = tempfile::tempdir()?;
     let workers = plan.workers.to_string();
     let sink = Daemon::start("cordon-load", &["echo", "--workers", &workers], &dir.path().join("sink.log"))?;
-    let options =
-        Options { upstream: Some(sink.address("echo")?), workers: plan.workers, ..Options::default() };
-    let stack = runtime.block_on(Stack::start(options))?;
+    let options = Options {
+        gateway: false,
+        upstream: Some(sink.address("echo")?),
+        workers: plan.workers,
+        ..Options::default()
+    };
+    let mut stack = runtime.block_on(Stack::start(options))?;
+    let upstream = sink.address("echo")?.to_string();
+    let plain = gateway::PLAIN_ROUTE.replace("@SIGNUP@", &upstream);
+    stack.rewrite("policies/routes.toml", "[[ingress]]\nname = \"signup\"\n", &plain)?;
+    stack.start_gateway()?;
+    let server = stack.identity("gateway.cordon.test");
+    let (cert, key) = (server.cert.to_string_lossy(), server.key.to_string_lossy());
+    let arguments = ["echo", "--workers", &workers, "--cert", &cert, "--key", &key, "--upstream", &upstream];
+    let proxy = Daemon::start("cordon-load", &arguments, &dir.path().join("proxy.log"))?;
     let identity = stack.identity("vault.cordon.test");
     let (cert, key) =
         (identity.cert.to_string_lossy().into_owned(), identity.key.to_string_lossy().into_owned());
@@ -60,17 +74,18 @@ pub(crate) fn run(plan: &Plan, as_json: bool) -> Result<()> {
     let mut bench = Bench { plan, stack: &stack, rows: Vec::new(), next: Arc::new(AtomicU64::new(0)) };
     bench.echo(echo.address("echo")?, echo.id())?;
     bench.vault(&runtime)?;
-    bench.gateway()?;
     bench.echo(echo.address("echo")?, echo.id())?;
+    bench.gateway((proxy.address("echo")?, proxy.id()))?;
     print(&bench.rows, as_json)
 }
 
-struct Bench<'a> {
+/// What a run measures with, and what it has measured.
+pub(crate) struct Bench<'a> {
     plan: &'a Plan,
-    stack: &'a Stack,
+    pub(crate) stack: &'a Stack,
     rows: Vec<Row>,
     /// Number of the next bulk card, over all scenarios.
-    next: Arc<AtomicU64>,
+    pub(crate) next: Arc<AtomicU64>,
 }
 
 impl Bench<'_> {
@@ -78,18 +93,28 @@ impl Bench<'_> {
         self.plan.only.as_ref().is_none_or(|only| scenario.contains(only.as_str()))
     }
 
-    fn measure(&mut self, scenario: &'static str, items: f64, pids: &[u32], target: &Target) -> Result<()> {
+    pub(crate) fn measure(
+        &mut self,
+        scenario: &'static str,
+        items: f64,
+        pids: &[u32],
+        target: &Target,
+    ) -> Result<()> {
         if !self.wants(scenario) {
             return Ok(());
         }
         let cpu = || pids.iter().map(|pid| usage::cpu(*pid)).sum::<Result<Duration>>();
         let before = cpu()?;
-        let measured = load::run(target, self.plan.connections, self.plan.workers, self.plan.time);
+        let connections = target.connections.unwrap_or(self.plan.connections);
+        let measured = load::run(target, connections, self.plan.workers, self.plan.time);
         let measured = measured.with_context(|| scenario.to_owned())?;
         let spent = cpu()?.saturating_sub(before).as_secs_f64();
         let rate = rate(&measured);
         let total = rate * (self.plan.time + load::WARM_UP).as_secs_f64();
-        let reference = self.rows.first().map_or(rate, |row| row.requests_per_s);
+        // Rows after the bare proxy are compared with it, all others with the echo.
+        let reference = self.rows.iter().rfind(|row| row.scenario == gateway::BARE).or(self.rows.first());
+        let reference = reference.filter(|_| scenario != gateway::BARE);
+        let reference = reference.map_or(rate, |row| row.requests_per_s);
         let resident = pids.iter().map(|pid| usage::resident_mib(*pid)).sum::<Result<u64>>()?;
         self.rows.push(Row {
             scenario,
@@ -100,7 +125,7 @@ impl Bench<'_> {
             max_us: measured.latency.max(),
             server_cpu_us_per_request: spent * 1e6 / total.max(1.0),
             server_rss_mib: resident,
-            ratio_to_echo: rate / reference,
+            ratio: rate / reference,
         });
         Ok(())
     }
@@ -113,7 +138,17 @@ impl Bench<'_> {
         let body: Arc<dyn Fn(u64) -> Bytes + Send + Sync> = Arc::new(|_| Bytes::from_static(ECHO_BODY));
         let tls = self.tls("gateway-ingress")?;
         let name = "vault.cordon.test";
-        let target = Target { address, name, tls, path: "/", host: name, body, wanted: "pan", rate: None };
+        let target = Target {
+            address,
+            name,
+            tls,
+            path: "/",
+            host: name,
+            body,
+            wanted: "pan",
+            rate: None,
+            connections: None,
+        };
         self.measure("echo (hyper + rustls, mutual TLS)", 1.0, &[pid], &target)?;
         // The control of the offered rates: what the machine and the client alone add.
         let paced = Target { rate: Some(MARK_TOKENIZE), ..target };
@@ -152,28 +187,7 @@ impl Bench<'_> {
         self.measure("same, 150,000 items/s offered", to_f64(BATCH), &[pid], &paced)
     }
 
-    fn gateway(&mut self) -> Result<()> {
-        let gateway = self.stack.gateway.as_ref().context("a gateway")?;
-        let pids = [gateway.id(), self.stack.vault.id()];
-        let next = Arc::clone(&self.next);
-        let body: Arc<dyn Fn(u64) -> Bytes + Send + Sync> = Arc::new(move |_| {
-            let n = next.fetch_add(1, Ordering::Relaxed);
-            Bytes::from(format!(r#"{{"card":{{"number":"{}","expiry":"12/30"}}}}"#, digits(n)))
-        });
-        let target = Target {
-            address: gateway.address("ingress")?,
-            name: "gateway.cordon.test",
-            tls: https::tls(&self.stack.authority.root(), None)?,
-            path: "/signup",
-            host: "signup.cordon.test",
-            body,
-            wanted: "tok_dev_",
-            rate: None,
-        };
-        self.measure("gateway ingress, one field, new card", 1.0, &pids, &target)
-    }
-
-    fn vault_target(
+    pub(crate) fn vault_target(
         &self,
         service: &str,
         path: &'static str,
@@ -190,10 +204,11 @@ impl Bench<'_> {
             body,
             wanted: r#"{"ok":"#,
             rate: None,
+            connections: None,
         })
     }
 
-    fn new_cards(&self, items: u64) -> Arc<dyn Fn(u64) -> Bytes + Send + Sync> {
+    pub(crate) fn new_cards(&self, items: u64) -> Arc<dyn Fn(u64) -> Bytes + Send + Sync> {
         let next = Arc::clone(&self.next);
         Arc::new(move |_| tokenize_body(next.fetch_add(items, Ordering::Relaxed), items))
     }
@@ -276,7 +291,7 @@ fn reveals(tokens: Arc<Vec<Token>>, items: u64) -> Arc<dyn Fn(u64) -> Bytes + Se
     })
 }
 
-fn digits(n: u64) -> String {
+pub(crate) fn digits(n: u64) -> String {
     cards::bulk(n).map(|pan| pan.expose().to_owned()).unwrap_or_default()
 }
 
@@ -313,7 +328,7 @@ fn print(rows: &[Row], as_json: bool) -> Result<()> {
             row.max_us,
             row.server_cpu_us_per_request,
             row.server_rss_mib,
-            row.ratio_to_echo
+            row.ratio
         )?;
     }
     Ok(())

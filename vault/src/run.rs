@@ -210,7 +210,7 @@ fn run(checked: Checked, mut hardening: Hardening) -> Result<(), StartError> {
         limits: config.limits.clone(),
     })?);
     unseal(&vault)?;
-    let drain = Drain::on_signals(DEADLINE).map_err(StartError::Signals)?;
+    let drain = Drain::on_signals(DEADLINE, Duration::ZERO).map_err(StartError::Signals)?;
     let sweeper = start_sweeper(Arc::clone(&vault), drain.clone());
     let rewrapper = start_rewrapper(Arc::clone(&vault), drain.clone())?;
     let keeper = start_keeper(Arc::clone(&vault), drain.clone())?;

@@ -69,7 +69,7 @@ pub(super) fn serve(
     tls: Option<Arc<ServerConfig>>,
     service: Arc<impl Service>,
 ) -> Result<Verdict, Failure> {
-    let drain = Drain::on_signals(Duration::from_secs(1))?;
+    let drain = Drain::on_signals(Duration::from_secs(1), Duration::ZERO)?;
     let running = start(name, address, tls, service, &drain)?;
     running.announce(&mut io::stdout().lock())?;
     running.wait();

@@ -1,4 +1,4 @@
-//! Drain: how a daemon is told to stop, and how long it may take.
+//! Drain: how a daemon is told to stop, how long it says so beforehand, and how long it may take.
 //!
 //! It must never stop a request that can still finish in time. Tests: at the end of this file, and `tests/server.rs`.
 
@@ -13,22 +13,25 @@ use tokio::sync::watch;
 #[derive(Debug, Clone)]
 pub struct Drain {
     switch: Arc<watch::Sender<bool>>,
+    leaving: Arc<watch::Sender<bool>>,
     deadline: Duration,
 }
 
 impl Drain {
     /// A switch that only [`Drain::trigger`] turns.
     pub fn new(deadline: Duration) -> Drain {
-        Drain { switch: Arc::new(watch::Sender::new(false)), deadline }
+        let off = || Arc::new(watch::Sender::new(false));
+        Drain { switch: off(), leaving: off(), deadline }
     }
 
-    /// A switch that SIGTERM and SIGINT turn as well. Starts one thread that waits for them.
+    /// A switch that SIGTERM, SIGINT and [`Drain::leave`] turn as well, `notice` after they came; a second signal does not
+    /// wait. Starts one thread that waits for them.
     ///
     /// # Errors
     /// If the signals or the thread cannot be had.
-    pub fn on_signals(deadline: Duration) -> io::Result<Drain> {
+    pub fn on_signals(deadline: Duration, notice: Duration) -> io::Result<Drain> {
         let drain = Drain::new(deadline);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (mut terminate, mut interrupt) = {
             let _inside = runtime.enter();
             (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)
@@ -39,12 +42,35 @@ impl Drain {
                 tokio::select! {
                     _ = terminate.recv() => {}
                     _ = interrupt.recv() => {}
+                    () = turned.left() => {}
+                    () = turned.triggered() => {}
+                }
+                turned.leave();
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                    () = tokio::time::sleep(notice) => {}
                     () = turned.triggered() => {}
                 }
             });
             turned.trigger();
         })?;
         Ok(drain)
+    }
+
+    /// Says that the switch will be turned, so that no more work is sent here.
+    pub fn leave(&self) {
+        self.leaving.send_replace(true);
+    }
+
+    /// Whether it was said, or done.
+    pub fn is_leaving(&self) -> bool {
+        *self.leaving.borrow() || self.is_triggered()
+    }
+
+    async fn left(&self) {
+        // The sender lives in self, so waiting cannot fail.
+        let _closed = self.leaving.subscribe().wait_for(|leaving| *leaving).await.is_err();
     }
 
     /// Turns the switch.

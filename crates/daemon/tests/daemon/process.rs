@@ -103,7 +103,11 @@ fn a_panic_is_logged_by_its_place_and_without_its_payload() {
 #[test]
 fn a_signal_triggers_the_drain() {
     if is_child() {
-        let drain = cordon_daemon::drain::Drain::on_signals(cordon_daemon::drain::DEADLINE).unwrap();
+        let drain = cordon_daemon::drain::Drain::on_signals(
+            cordon_daemon::drain::DEADLINE,
+            std::time::Duration::ZERO,
+        )
+        .unwrap();
         println!("READY");
         tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(drain.triggered());
         println!("DRAINED");

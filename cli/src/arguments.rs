@@ -6,8 +6,8 @@ use crate::configuration::Settings;
 use crate::exit::{Failure, Verdict};
 use crate::output::Console;
 use crate::{
-    approvals, audit, backup, cert, collection, custody, dev, doctor, export, import, keys, policy, restore,
-    retention, sample, status, store, token,
+    approvals, audit, backup, cert, collection, custody, dev, doctor, export, gateway, import, keys, policy,
+    restore, retention, sample, status, store, token,
 };
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
@@ -78,6 +78,9 @@ enum Command {
     /// Check a policy bundle and explain its decisions
     #[command(subcommand)]
     Policy(policy::Policies),
+    /// Look after a running gateway: its routes, its bundle, its end
+    #[command(subcommand)]
+    Gateway(gateway::Gateways),
     /// Issue certificates of a development PKI
     #[command(subcommand)]
     Cert(cert::Certificates),
@@ -126,6 +129,7 @@ impl Arguments {
             Command::Keys(keys) => keys.run(&settings),
             Command::Retention(retentions) => retentions.run(&settings),
             Command::Store(stores) => stores.run(&settings),
+            Command::Gateway(gateways) => gateways.run(&settings),
             Command::Token(tokens) => tokens.run(&settings),
             Command::Import(import) => import.run(&settings),
             Command::Export(export) => export.run(&settings),

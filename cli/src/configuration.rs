@@ -46,7 +46,15 @@ impl Settings {
 
     /// The gateway's metrics listener, if it is configured.
     pub(crate) fn gateway_metrics(&self) -> Result<Option<SocketAddr>, Failure> {
-        Ok(self.load()?.gateway.map(|gateway| gateway.metrics))
+        Ok(self.load()?.gateway.and_then(|gateway| gateway.metrics))
+    }
+
+    /// The gateway's control socket, from the configuration file.
+    pub(crate) fn gateway_control(&self) -> Result<PathBuf, Failure> {
+        self.load()?.gateway.and_then(|gateway| gateway.control).ok_or_else(|| {
+            Failure::configuration(format!("{}: there is no [gateway] control", self.path.display()))
+                .next("name control.sock in the gateway's data_dir, there or with --socket")
+        })
     }
 
     /// A client for tokens, from the configuration file.
@@ -112,7 +120,8 @@ struct Configuration {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Gateway {
-    metrics: SocketAddr,
+    metrics: Option<SocketAddr>,
+    control: Option<PathBuf>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -134,7 +143,10 @@ impl Configuration {
             key: base.join(&vault.key),
             ..vault
         });
-        Self { vault, gateway: self.gateway, policies: self.policies.map(|path| base.join(path)) }
+        let gateway = self
+            .gateway
+            .map(|gateway| Gateway { control: gateway.control.map(|socket| base.join(socket)), ..gateway });
+        Self { vault, gateway, policies: self.policies.map(|path| base.join(path)) }
     }
 }
 

@@ -19,6 +19,7 @@ mod doctor;
 mod download;
 mod exit;
 mod export;
+mod gateway;
 mod import;
 mod keys;
 mod layout;

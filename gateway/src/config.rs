@@ -2,9 +2,11 @@
 //!
 //! Must never default anything that weakens security, nor hold a secret: keys are paths. Tests: here.
 
+use crate::admission::LimitsConfig;
 use crate::idempotency::Outcomes;
 use crate::serve::StartError;
 use crate::sign::KeyConfig;
+use crate::upstream::breaker::BreakerConfig;
 use cordon_card::Environment;
 use cordon_client::Endpoint;
 use cordon_daemon::config::{self, ConfigError};
@@ -48,6 +50,18 @@ pub struct Config {
     /// What is kept of requests that carry an `Idempotency-Key`.
     #[serde(default)]
     pub idempotency: IdempotencyConfig,
+    /// How much is taken on at once.
+    #[serde(default)]
+    pub limits: LimitsConfig,
+    /// When a target that does not answer is left alone.
+    #[serde(default)]
+    pub breaker: BreakerConfig,
+    /// How it stops.
+    #[serde(default)]
+    pub drain: DrainConfig,
+    /// How it takes up another bundle.
+    #[serde(default)]
+    pub reload: ReloadConfig,
     /// Sinks, witnesses and reserved space of the audit log.
     #[serde(default)]
     pub audit: cordon_audit::Settings,
@@ -117,6 +131,36 @@ impl IdempotencyConfig {
         }
         let room = self.memory_mib.saturating_mul(1024 * 1024);
         Outcomes::new(Duration::from_secs(self.ttl_s), room).map_err(|_unspecified| StartError::NoRandomness)
+    }
+}
+
+/// `[drain]`
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DrainConfig {
+    /// Seconds between saying that it is not ready and taking no more connections, for a load balancer to notice.
+    pub notice_s: u64,
+    /// Seconds that requests in flight may take from then on.
+    pub deadline_s: u64,
+}
+
+impl Default for DrainConfig {
+    fn default() -> Self {
+        Self { notice_s: 0, deadline_s: 30 }
+    }
+}
+
+/// `[reload]`
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ReloadConfig {
+    /// Whether the bundle's files are watched, and a changed bundle is taken up by itself.
+    pub watch: bool,
+}
+
+impl Default for ReloadConfig {
+    fn default() -> Self {
+        Self { watch: true }
     }
 }
 
@@ -191,6 +235,19 @@ impl Config {
             &mut outside.cert,
             &mut outside.key,
         ]
+    }
+}
+
+impl Config {
+    /// Whether limits and times can be kept.
+    ///
+    /// # Errors
+    /// [`StartError::Bounds`].
+    pub fn bounds(&self) -> Result<(), StartError> {
+        let DrainConfig { notice_s, deadline_s } = self.drain;
+        let drain = notice_s <= 300 && (1..=3600).contains(&deadline_s);
+        let sound = drain && self.limits.is_sound() && self.breaker.is_sound();
+        if sound { Ok(()) } else { Err(StartError::Bounds) }
     }
 }
 

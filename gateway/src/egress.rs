@@ -3,6 +3,7 @@
 //! Must never give the caller a card number: it goes to the destination's connection alone, and the answer is searched
 //! for it (threat B4, B26). Tests: the workspace's `tests` crate against the real binary; each step has its own.
 
+use crate::admission::Client;
 use crate::answer::fields::Cuts;
 use crate::answer::{self, Rules, Screened};
 use crate::flow::tokens::Tokens;
@@ -46,7 +47,8 @@ impl Egress {
     /// An egress that reveals through one client, and makes tokens of answers through the other.
     #[must_use]
     pub fn new(gateway: Arc<Gateway>, revealer: Revealer, tokenizer: Tokenizer) -> Self {
-        Self { gateway, revealer, tokenizer, upstreams: Upstreams::default() }
+        let upstreams = Upstreams::new(gateway.metrics.repeated.clone());
+        Self { gateway, revealer, tokenizer, upstreams }
     }
 
     /// Serves one request. It is carried to its end even if the caller hangs up: what was sent has an outcome that is
@@ -92,6 +94,7 @@ impl Egress {
         if !service.destinations.contains(&route.destination) {
             return Err(Fault::DestinationNotAllowed);
         }
+        let _place = self.gateway.admission.enter(Client::service(&service.name))?;
         let intake = Intake { content: &route.content, max_body: route.max_body };
         let dry_run = preview::wanted(&parts.headers, way, service)?;
         let key = idempotency::key_of(&parts.headers)?;
@@ -163,6 +166,7 @@ impl Egress {
     ) -> Result<Screened, Fault> {
         let route = &way.route;
         let tokens = permitted.fields().tokens().to_vec();
+        self.gateway.admits(&way.target)?;
         let cards = self.reveal(&permitted, way, service).await?;
         let held = held_for(&tokens, &cards);
         let (rewritten, echoes) = permitted.rewrite(cards)?;
@@ -175,9 +179,13 @@ impl Egress {
         way.signer.sign(&mut outbound, way.target.authority(), self.gateway.seconds())?;
         if let Some(hold) = &mut hold {
             hold.sends();
+            if route.idempotent_destination {
+                outbound.may_be_repeated();
+            }
         }
         let (limit, answered) = (answer_limit(route.max_body), AtomicBool::new(false));
         let answer = self.upstreams.send_noting(&way.target, outbound, limit, route.timeout, &answered).await;
+        self.gateway.learns(&way.target, &answer);
         let answered = answered.load(Ordering::Acquire);
         if answered && !held.is_empty() {
             self.settle(exchange, way, service, held).await;
@@ -228,6 +236,7 @@ impl Egress {
     /// tokenize: the one that reveals may not.
     async fn tokenize(&self, cuts: &Cuts, way: &EgressPlan) -> Result<Option<Items<Tokenized>>, Fault> {
         let Some(request) = cuts.request()? else { return Ok(None) };
+        let _turn = self.gateway.admission.turn().await?;
         let started = self.gateway.monotonic();
         let answer = self.tokenizer.tokenize(&way.route.collection, request).await;
         self.gateway.metrics.called_vault(Plane::Egress, self.gateway.monotonic().saturating_sub(started));
@@ -293,6 +302,7 @@ impl Egress {
             route: way.route.name.clone(),
             items,
         };
+        let _turn = self.gateway.admission.turn().await?;
         let started = self.gateway.monotonic();
         let answer = self.revealer.detokenize(&way.route.collection, &request).await;
         self.gateway.metrics.called_vault(Plane::Egress, self.gateway.monotonic().saturating_sub(started));

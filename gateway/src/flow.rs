@@ -15,6 +15,7 @@ use crate::leak::{self, Clean, Place, Search};
 use crate::media;
 use crate::plan::Fields;
 use crate::problem::Fault;
+use crate::upstream::is_idempotent;
 use bytes::Bytes;
 use cards::Cards;
 use cordon_audit::Receipt;
@@ -112,6 +113,7 @@ pub struct Scanned<A: Action> {
 pub struct Outbound {
     head: Head,
     body: Bytes,
+    repeatable: bool,
 }
 
 /// Not the body: it holds cards on the way out.
@@ -372,7 +374,8 @@ impl<A: Action> Scanned<A> {
         let Self { mut head, body, permit, .. } = self;
         drop((permit, receipt));
         head.headers.extend(added);
-        Outbound { head, body: Bytes::from_owner(body.into_inner()) }
+        let repeatable = is_idempotent(&head.method);
+        Outbound { head, body: Bytes::from_owner(body.into_inner()), repeatable }
     }
 }
 
@@ -397,6 +400,16 @@ impl Outbound {
         &self.body
     }
 
+    /// Whether it may be sent once more when the connection broke before an answer.
+    pub const fn is_repeatable(&self) -> bool {
+        self.repeatable
+    }
+
+    /// It may: its destination tells a repeated request by its key.
+    pub const fn may_be_repeated(&mut self) {
+        self.repeatable = true;
+    }
+
     /// Sets a header of our own.
     pub fn set(&mut self, name: HeaderName, value: HeaderValue) {
         self.head.headers.insert(name, value);
@@ -404,8 +417,9 @@ impl Outbound {
 
     /// For the tests of `upstream`, which have no policy to ask.
     #[cfg(test)]
-    pub(crate) const fn of(head: Head, body: Bytes) -> Self {
-        Self { head, body }
+    pub(crate) fn of(head: Head, body: Bytes) -> Self {
+        let repeatable = is_idempotent(&head.method);
+        Self { head, body, repeatable }
     }
 
     /// Taken apart by `upstream` alone.

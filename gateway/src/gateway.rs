@@ -2,11 +2,14 @@
 //!
 //! Must never keep anything of a request. Tests: the workspace's `tests` crate.
 
+use crate::admission::{Admission, LimitsConfig};
 use crate::idempotency::Outcomes;
 use crate::ledger::{Exchange, Ledger, Way};
 use crate::metrics::{Metrics, Plane};
 use crate::plan::Plan;
 use crate::problem::Fault;
+use crate::upstream::breaker::BreakerConfig;
+use crate::upstream::{Answer, Target};
 use cordon_card::Environment;
 use cordon_daemon::Body;
 use cordon_daemon::body::discard;
@@ -14,13 +17,14 @@ use cordon_daemon::clock::{Clock, SystemClock};
 use hyper::body::{Body as _, Incoming};
 use hyper::header::EXPECT;
 use hyper::{HeaderMap, Response};
+use jiff::Timestamp;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 /// The shared state of a running gateway.
 #[derive(Debug)]
 pub struct Gateway {
-    plan: RwLock<Arc<Plan>>,
+    in_force: RwLock<InForce>,
     /// The audit log.
     pub ledger: Ledger,
     /// The counters.
@@ -29,7 +33,18 @@ pub struct Gateway {
     pub environment: Environment,
     /// What came of requests that carry an idempotency key.
     pub outcomes: Arc<Outcomes>,
+    /// How much is taken on at once.
+    pub admission: Arc<Admission>,
+    /// When a target that does not answer is left alone.
+    breaker: BreakerConfig,
     clock: SystemClock,
+}
+
+/// A plan and since when it is in force.
+#[derive(Debug, Clone)]
+struct InForce {
+    plan: Arc<Plan>,
+    since: Timestamp,
 }
 
 impl Gateway {
@@ -41,20 +56,49 @@ impl Gateway {
         metrics: Metrics,
         environment: Environment,
         outcomes: Arc<Outcomes>,
+        (limits, breaker): (LimitsConfig, BreakerConfig),
     ) -> Self {
         let clock = SystemClock::new();
-        Self { plan: RwLock::new(Arc::new(plan)), ledger, metrics, environment, outcomes, clock }
+        let in_force = RwLock::new(InForce { plan: Arc::new(plan), since: clock.now() });
+        let admission = Admission::new(limits);
+        Self { in_force, ledger, metrics, environment, outcomes, admission, breaker, clock }
     }
 
     /// The plan in force. A request keeps the one it began with.
     #[must_use]
     pub fn plan(&self) -> Arc<Plan> {
-        Arc::clone(&self.plan.read().unwrap_or_else(PoisonError::into_inner))
+        self.in_force().plan
+    }
+
+    /// Since when it is in force.
+    #[must_use]
+    pub fn since(&self) -> Timestamp {
+        self.in_force().since
+    }
+
+    fn in_force(&self) -> InForce {
+        self.in_force.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Puts another plan in force, whole, for requests that begin from now on.
     pub fn replace_plan(&self, plan: Plan) {
-        *self.plan.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(plan);
+        let next = InForce { plan: Arc::new(plan), since: self.clock.now() };
+        *self.in_force.write().unwrap_or_else(PoisonError::into_inner) = next;
+    }
+
+    /// Whether a target is asked: before the vault is, since nobody would get what it gives.
+    ///
+    /// # Errors
+    /// [`Fault::CircuitOpen`].
+    pub fn admits(&self, target: &Target) -> Result<(), Fault> {
+        let wait = |left: Duration| Fault::CircuitOpen(left.as_secs().saturating_add(1));
+        target.breaker().admit(self.monotonic(), self.breaker).map_err(wait)
+    }
+
+    /// Learns from what came of asking it.
+    pub fn learns(&self, target: &Target, answer: &Result<Answer, Fault>) {
+        let silent = matches!(answer, Err(Fault::Unreachable(_) | Fault::UpstreamTimeout));
+        target.breaker().ended(self.monotonic(), !silent, self.breaker);
     }
 
     /// Time for measuring.

@@ -3,6 +3,7 @@
 //! Must never forward a byte when anything fails: each step below ends the request with its fault (threat B54).
 //! Tests: the workspace's `tests` crate against the real binary; each step has its own.
 
+use crate::admission::Client;
 use crate::answer::{self, Rules};
 use crate::flow::cards::Cards;
 use crate::flow::{self, Intake, Permitted, Watch};
@@ -42,7 +43,8 @@ impl Ingress {
     /// An ingress that tokenizes through this client.
     #[must_use]
     pub fn new(gateway: Arc<Gateway>, tokenizer: Tokenizer) -> Self {
-        Self { gateway, tokenizer, upstreams: Upstreams::default(), random: SystemRandom::new() }
+        let upstreams = Upstreams::new(gateway.metrics.repeated.clone());
+        Self { gateway, tokenizer, upstreams, random: SystemRandom::new() }
     }
 
     /// Serves one request.
@@ -75,11 +77,13 @@ impl Ingress {
         added: HeaderMap,
     ) -> Result<Response<Body>, Fault> {
         let route = &way.route;
+        let _place = self.gateway.admission.enter(Client::outside(exchange.source))?;
         let intake = Intake { content: &route.content, max_body: route.max_body };
         let inbound = flow::receive(parts, head::of_ingress(&parts.headers), incoming, intake).await?;
         let watch = Watch { on_leak: route.on_leak, inside: route.look_inside };
         let parsed = flow::parse_ingress(inbound, &way.fields, watch)?;
         let permitted = parsed.permit::<Forward>(&plan.bundle, &ask(plan, way, exchange.source))?;
+        self.gateway.admits(&way.target)?;
         let tokens = self.tokenize(&permitted, way).await?;
         let scanned = flow::scan(permitted.rewrite(&tokens)?)?;
         if scanned.masked() {
@@ -91,8 +95,9 @@ impl Ingress {
         let receipt = self.gateway.ledger.forwards(exchange, way, scanned.permit(), &tokens).await?;
         let outbound = scanned.release(receipt, added);
         let limit = answer_limit(route.max_body);
-        let answer = self.upstreams.send(&way.target, outbound, limit, route.timeout).await?;
-        let mut answer = answer::decode(answer, limit)?;
+        let answer = self.upstreams.send(&way.target, outbound, limit, route.timeout).await;
+        self.gateway.learns(&way.target, &answer);
+        let mut answer = answer::decode(answer?, limit)?;
         if let Some(cuts) = answer::cuts(&answer, &way.answer, &way.answer_types)? {
             let _no_tokens = cuts.make(&mut answer, None)?;
         }
@@ -121,6 +126,7 @@ impl Ingress {
     ) -> Result<Vec<Tokenized>, Fault> {
         let cards = permitted.fields();
         let Some(request) = cards.request() else { return Ok(Vec::new()) };
+        let _turn = self.gateway.admission.turn().await?;
         let started = self.gateway.monotonic();
         let answer = self.tokenizer.tokenize(&way.route.collection, request).await;
         self.gateway.metrics.called_vault(Plane::Ingress, self.gateway.monotonic().saturating_sub(started));

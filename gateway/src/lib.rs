@@ -7,10 +7,12 @@
 //! Used by: `cordon-gateway` (the binary), fuzz targets, `bench`.
 //! Uses: `card`, `scan`, `wire`, `client` (tokenize and reveal), `policy`, `audit`, `daemon`.
 
+pub mod admission;
 pub mod answer;
 pub mod body;
 pub mod coding;
 pub mod config;
+pub mod control;
 pub mod egress;
 pub mod flow;
 pub mod gateway;
@@ -24,6 +26,7 @@ pub mod metrics;
 pub mod plan;
 pub mod preview;
 pub mod problem;
+pub mod reload;
 pub mod route;
 pub mod serve;
 pub mod sign;

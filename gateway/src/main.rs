@@ -6,6 +6,7 @@ use cordon_daemon::config::EX_CONFIG;
 use cordon_daemon::process;
 use cordon_daemon::telemetry::{self, Format};
 use cordon_gateway::config::Config;
+use cordon_gateway::reload::with_causes;
 use cordon_gateway::serve::{Prepared, StartError};
 use mimalloc::MiMalloc;
 use std::error::Error;
@@ -65,7 +66,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error @ StartError::NotHardened(_)) => refuse(&[&error]),
         Err(error) => {
-            tracing::error!(error = described(&error), "cannot serve");
+            tracing::error!(error = with_causes(&error), "cannot serve");
             ExitCode::FAILURE
         }
     }
@@ -74,19 +75,7 @@ fn main() -> ExitCode {
 /// Says everything that is wrong, and ends with the code for it.
 fn refuse(errors: &[&dyn Error]) -> ExitCode {
     for error in errors {
-        tracing::error!(error = described(*error), "configuration");
+        tracing::error!(error = with_causes(*error), "configuration");
     }
     ExitCode::from(EX_CONFIG)
-}
-
-/// An error with what caused it.
-fn described(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        text.push_str(": ");
-        text.push_str(&inner.to_string());
-        source = inner.source();
-    }
-    text
 }

@@ -46,7 +46,7 @@ struct LeakLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct SettleLabels {
+struct OutcomeLabels {
     outcome: &'static str,
 }
 
@@ -65,7 +65,10 @@ pub struct Metrics {
     leaks: Family<LeakLabels, Counter>,
     vault: Latencies,
     audit_degraded: Gauge,
-    settled: Family<SettleLabels, Counter>,
+    settled: Family<OutcomeLabels, Counter>,
+    reloads: Family<OutcomeLabels, Counter>,
+    /// Requests that were sent a second time.
+    pub repeated: Counter,
 }
 
 impl fmt::Debug for Metrics {
@@ -86,6 +89,8 @@ impl Metrics {
             vault: Family::new_with_constructor(histogram),
             audit_degraded: Gauge::default(),
             settled: Family::default(),
+            reloads: Family::default(),
+            repeated: Counter::default(),
         };
         registry.register("requests", "Requests by plane, route and outcome", metrics.requests.clone());
         let help = "Time from a request's head to its answer";
@@ -93,6 +98,10 @@ impl Metrics {
         registry.register("leaks", "Card numbers found where none is declared", metrics.leaks.clone());
         let help = "Answers after which the vault was told to wipe held security codes";
         registry.register("settles", help, metrics.settled.clone());
+        let help = "Policy bundles that were taken up, were the same, or were refused";
+        registry.register("reloads", help, metrics.reloads.clone());
+        let help = "Requests sent once more after their connection broke";
+        registry.register("repeats", help, metrics.repeated.clone());
         let help = "Time of a call to the vault";
         registry.register_with_unit("vault_latency", help, Unit::Seconds, metrics.vault.clone());
         let help = "1 when the audit log needs an operator";
@@ -120,7 +129,12 @@ impl Metrics {
     /// The vault was told that a destination answered, and did or did not confirm it.
     pub fn settled(&self, done: bool) {
         let outcome = if done { "done" } else { "failed" };
-        self.settled.get_or_create(&SettleLabels { outcome }).inc();
+        self.settled.get_or_create(&OutcomeLabels { outcome }).inc();
+    }
+
+    /// A bundle was read again.
+    pub fn reloaded(&self, outcome: &'static str) {
+        self.reloads.get_or_create(&OutcomeLabels { outcome }).inc();
     }
 
     /// The vault was called.
@@ -141,11 +155,14 @@ mod tests {
         metrics.leaked(Plane::Egress, "answer", "denied");
         metrics.called_vault(Plane::Ingress, Duration::from_micros(80));
         metrics.settled(false);
+        metrics.reloaded("refused");
         let text = registry.encode().unwrap();
         for line in [
             "cordon_gateway_requests_total{plane=\"ingress\",route=\"signup\",outcome=\"forwarded\"} 1",
             "cordon_gateway_leaks_total{plane=\"egress\",place=\"answer\",outcome=\"denied\"} 1",
             "cordon_gateway_settles_total{outcome=\"failed\"} 1",
+            "cordon_gateway_reloads_total{outcome=\"refused\"} 1",
+            "cordon_gateway_repeats_total 0",
             "cordon_gateway_vault_latency_seconds_count{plane=\"ingress\"} 1",
             "cordon_gateway_request_latency_seconds_count{plane=\"ingress\"} 1",
         ] {

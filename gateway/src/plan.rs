@@ -15,11 +15,11 @@ use cordon_audit::Name;
 use cordon_card::Environment;
 use cordon_daemon::tls::{self, Identity, Roots, TlsError};
 use cordon_policy::{
-    AnswerOp, Bundle, Content, EgressOp, EgressRoute, Faults, Field, IngressOp, IngressRoute, PathPattern,
-    Role,
+    AnswerOp, Bundle, Content, Destination, EgressOp, EgressRoute, Faults, Field, IngressOp, IngressRoute,
+    PathPattern, Role,
 };
-use std::collections::HashMap;
-use std::path::Path;
+use std::collections::{BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Everything that a request is judged and routed by. Replaced as a whole.
@@ -185,6 +185,27 @@ impl Plan {
             .map(|route| egress_plan(route, &targets, secrets.signing))
             .collect::<Result<_, _>>()?;
         Ok(Self { forwarder, ingress, egress, bundle })
+    }
+}
+
+impl Plan {
+    /// The ports that its upstreams and destinations are on.
+    #[must_use]
+    pub fn ports(&self) -> BTreeSet<u16> {
+        let upstreams = self.bundle.ingress().iter().map(|route| route.upstream.port);
+        let port = |destination: &Destination| {
+            destination.connect.map_or(destination.port, |address| address.port())
+        };
+        upstreams.chain(self.bundle.destinations().map(port)).collect()
+    }
+
+    /// The folders of the roots that it names: those are replaced, not rewritten, so that leave to read the file alone would
+    /// end with the file.
+    #[must_use]
+    pub fn folders(&self) -> BTreeSet<PathBuf> {
+        let upstreams = self.bundle.ingress().iter().filter_map(|route| route.upstream.roots.as_deref());
+        let destinations = self.bundle.destinations().map(|destination| destination.roots.as_path());
+        upstreams.chain(destinations).filter_map(|roots| roots.parent().map(Path::to_owned)).collect()
     }
 }
 

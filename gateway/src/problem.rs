@@ -78,6 +78,12 @@ pub enum Fault {
     /// The service's room for outcomes is used up. Client.
     #[error("the room for outcomes is used up")]
     Busy,
+    /// There is no room for it now, for this reason. Client.
+    #[error("there is no room for it now: {0}")]
+    Shed(&'static str),
+    /// The upstream did not answer of late; these are the seconds until it is tried again. Operator.
+    #[error("the upstream did not answer of late")]
+    CircuitOpen(u64),
     /// The vault cannot serve, for this reason. Operator.
     #[error("the vault cannot serve: {0}")]
     Vault(&'static str),
@@ -124,10 +130,10 @@ impl Fault {
             Self::InFlight => ProblemCode::RequestInFlight,
             Self::KeyReused => ProblemCode::IdempotencyMismatch,
             Self::OutcomeUnknown => ProblemCode::OutcomeUnknown,
-            Self::Busy => ProblemCode::Busy,
+            Self::Busy | Self::Shed(_) => ProblemCode::Busy,
             Self::Vault(_) => ProblemCode::VaultUnavailable,
             Self::Limited => ProblemCode::LimitReached,
-            Self::Unreachable(_) => ProblemCode::UpstreamUnavailable,
+            Self::Unreachable(_) | Self::CircuitOpen(_) => ProblemCode::UpstreamUnavailable,
             Self::UpstreamTimeout => ProblemCode::UpstreamTimeout,
             Self::AnswerLeak | Self::UpstreamRefused(_) => ProblemCode::UpstreamRefused,
             Self::Audit => ProblemCode::AuditUnavailable,
@@ -157,6 +163,8 @@ impl Fault {
             | Self::KeyReused
             | Self::OutcomeUnknown
             | Self::Busy
+            | Self::Shed(_)
+            | Self::CircuitOpen(_)
             | Self::Limited
             | Self::Vault(_)
             | Self::Unreachable(_)
@@ -173,10 +181,12 @@ impl Fault {
     pub const fn reason(&self) -> &'static str {
         match self {
             Self::Denied(reason)
+            | Self::Shed(reason)
             | Self::Vault(reason)
             | Self::Unreachable(reason)
             | Self::UpstreamRefused(reason)
             | Self::Internal(reason) => reason,
+            Self::CircuitOpen(_) => "upstream-unavailable.circuit-open",
             Self::NotYours => "denied.route-of-another-service",
             Self::TooSlow => "malformed.body-too-slow",
             Self::Leak(Place::Body) => "leak-blocked.body",
@@ -229,6 +239,8 @@ impl Fault {
             | Self::KeyReused
             | Self::OutcomeUnknown
             | Self::Busy
+            | Self::Shed(_)
+            | Self::CircuitOpen(_)
             | Self::Limited
             | Self::Vault(_)
             | Self::Audit
@@ -274,7 +286,10 @@ impl Fault {
         if self.ends_connection() {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        if problem.status == StatusCode::SERVICE_UNAVAILABLE || matches!(self, Self::InFlight | Self::Busy) {
+        let busy = matches!(self, Self::InFlight | Self::Busy | Self::Shed(_));
+        if let Self::CircuitOpen(seconds) = self {
+            headers.insert(RETRY_AFTER, HeaderValue::from(*seconds));
+        } else if busy || problem.status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
         response

@@ -3,7 +3,8 @@
 //! Must never open a listener before the audit log, the bundle and all identities are sound.
 //! Tests: the workspace's `tests` crate against the real binary.
 
-use crate::config::Config;
+use crate::config::{Config, DrainConfig};
+use crate::control::{self, Desk, Socket};
 use crate::egress::Egress;
 use crate::gateway::Gateway;
 use crate::idempotency::Outcomes;
@@ -11,13 +12,14 @@ use crate::ingress::Ingress;
 use crate::ledger::Ledger;
 use crate::metrics::Metrics;
 use crate::plan::{Plan, PlanError, Secrets};
+use crate::reload::Reloader;
 use cordon_audit::{Action, AuditError, Event, Log, Name, Outcome};
 use cordon_card::Environment;
 use cordon_client::{ClientError, Endpoint, Revealer, Tokenizer};
 use cordon_daemon::Body;
 use cordon_daemon::body;
 use cordon_daemon::confine::{Confinement, Outbound};
-use cordon_daemon::drain::{DEADLINE, Drain};
+use cordon_daemon::drain::Drain;
 use cordon_daemon::metrics::{CONTENT_TYPE as METRICS_TYPE, Metrics as Registry};
 use cordon_daemon::process::{Hardening, NotHardened};
 use cordon_daemon::server::{
@@ -34,6 +36,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Everything that was read and found sound, before anything is opened.
 #[derive(Debug)]
@@ -63,17 +66,19 @@ impl Prepared {
         let revealer = config.vault.endpoint(&config.vault.egress_identity);
         let metrics = config.metrics.check();
         let outcomes = config.idempotency.outcomes();
+        let bounds = config.bounds();
         let audit = config.audit_faults.iter().cloned().map(StartError::AuditSettings).collect::<Vec<_>>();
         match (plan, ingress, egress, tokenizer, revealer, metrics, outcomes) {
             (Ok(plan), Ok(ingress), Ok(egress), Ok(tokenizer), Ok(revealer), Ok(()), Ok(outcomes))
-                if audit.is_empty() =>
+                if audit.is_empty() && bounds.is_ok() =>
             {
                 Ok(Self { config, plan, ingress, egress, tokenizer, revealer, outcomes })
             }
             (plan, ingress, egress, tokenizer, revealer, metrics, outcomes) => {
                 let vault = [tokenizer.err(), revealer.err()];
-                let sides =
-                    [ingress.err(), egress.err(), metrics.err(), outcomes.err()].into_iter().chain(vault);
+                let sides = [ingress.err(), egress.err(), metrics.err(), outcomes.err(), bounds.err()]
+                    .into_iter()
+                    .chain(vault);
                 Err(plan.err().into_iter().chain(sides.flatten()).chain(audit).collect())
             }
         }
@@ -93,6 +98,7 @@ impl Prepared {
             .mode(0o700)
             .create(&self.config.data_dir)
             .map_err(StartError::Directory)?;
+        let mut socket = Socket::reserve(&self.config.data_dir).map_err(StartError::Control)?;
         // The processors granted are read from the control group's files, which are out of reach afterwards.
         let workers = match self.config.workers {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
@@ -111,34 +117,53 @@ impl Prepared {
         let connections = ConnectionMetrics::default();
         connections.register(&mut registry);
         hardening.register(&mut registry);
-        let drain = Drain::on_signals(DEADLINE).map_err(StartError::Signals)?;
+        let DrainConfig { notice_s, deadline_s } = self.config.drain;
+        let (notice, deadline) = (Duration::from_secs(notice_s), Duration::from_secs(deadline_s));
+        let drain = Drain::on_signals(deadline, notice).map_err(StartError::Signals)?;
         let ledger = Ledger::new(log.clone());
+        let ports = self.plan.ports();
+        let config = Arc::new(self.config);
+        let bounds = (config.limits, config.breaker);
         let gateway =
-            Arc::new(Gateway::new(self.plan, ledger, metrics, self.config.environment, self.outcomes));
+            Arc::new(Gateway::new(self.plan, ledger, metrics, config.environment, self.outcomes, bounds));
         let listeners = vec![
-            ingress_listener(&self.config, self.ingress, &gateway, self.tokenizer.clone()).on(ingress),
-            egress_listener(&self.config, self.egress, &gateway, (self.revealer, self.tokenizer)).on(egress),
-            metrics_listener(&self.config, registry, &gateway, &drain).on(machines),
+            ingress_listener(&config, self.ingress, &gateway, self.tokenizer.clone()).on(ingress),
+            egress_listener(&config, self.egress, &gateway, (self.revealer, self.tokenizer)).on(egress),
+            metrics_listener(&config, registry, &gateway, &drain).on(machines),
         ];
-        let server = serve(listeners, workers, Limits::default(), &drain, &connections)?;
+        let mut limits = Limits::default();
+        limits.connections = config.limits.connections;
+        let server = serve(listeners, workers, limits, &drain, &connections)?;
+        let watched = config.reload.watch.then(|| config.policies.clone());
+        let reloader = Reloader::new(Arc::clone(&gateway), config, log.clone(), ports);
+        let desk = Desk { gateway, reloader, drain, within: notice.saturating_add(deadline), watched };
+        control::start(&mut socket, desk).map_err(StartError::Control)?;
         let _recorded = log.append_blocking(Event::new(Action::Start, Outcome::Allowed))?;
         server.announce(out).map_err(StartError::Announce)?;
         log.announced();
-        stop(server, log)
+        let stopped = stop(server, log);
+        drop(socket);
+        stopped
     }
 
-    /// Its own directory, what resolving a name needs, and the ports that the bundle and the vault are on.
+    /// Its own directory, what resolving a name and taking up another bundle need, and the ports that the bundle and the
+    /// vault are on.
     fn confinement(&self) -> Confinement {
-        let bundle = &self.plan.bundle;
-        let upstreams = bundle.ingress().iter().map(|route| route.upstream.port);
-        let destinations = bundle
-            .destinations()
-            .map(|destination| destination.connect.map_or(destination.port, |address| address.port()));
-        let ports = upstreams.chain(destinations).chain(self.config.vault.port()).chain([DNS]);
+        let Config { data_dir, policies, vault, audit, signing, client_certificates, .. } = &self.config;
+        let ports = self.plan.ports().into_iter().chain(vault.port()).chain([DNS]);
+        let certificates = client_certificates.values().flat_map(|shown| [&shown.cert, &shown.key]);
+        // Folders of roots, but of keys the files alone: what lies beside them stays out of reach.
+        let keys = signing.values().map(|key| &key.file).chain(certificates).cloned();
+        let folders = self.plan.folders().into_iter().chain(keys);
+        // A resolver's files are replaced, not rewritten, so a rule on the file alone would not outlive a change.
+        let resolver = RESOLVER.iter().map(PathBuf::from);
         Confinement {
-            writable: self.config.audit.directories().chain([self.config.data_dir.clone()]).collect(),
-            // A resolver's files are replaced, not rewritten, so a rule on the file alone would not outlive a change.
-            readable: RESOLVER.iter().map(PathBuf::from).chain(self.config.audit.witnesses.clone()).collect(),
+            writable: audit.directories().chain([data_dir.clone()]).collect(),
+            readable: resolver
+                .chain(audit.witnesses.clone())
+                .chain([policies.clone()])
+                .chain(folders)
+                .collect(),
             outbound: Outbound::Ports(ports.collect()),
             loads_modules: false,
         }
@@ -211,7 +236,7 @@ fn metrics_listener(config: &Config, registry: Registry, gateway: &Arc<Gateway>,
         let (registry, gateway, drain) = (Arc::clone(&registry), Arc::clone(&gateway), drain.clone());
         move |request: Request<Incoming>, _peer: Arc<Peer>| {
             gateway.metrics.audit_stands(gateway.ledger.is_degraded());
-            let ready = gateway.ledger.is_sound() && !drain.is_triggered();
+            let ready = gateway.ledger.is_sound() && !drain.is_leaving();
             let response = machine_page(request.method(), request.uri().path(), ready, &registry);
             async move { response }
         }
@@ -273,6 +298,15 @@ pub enum StartError {
     /// The system gives no random numbers.
     #[error("the system gives no random numbers")]
     NoRandomness,
+    /// The control socket.
+    #[error("the control socket `control.sock` in data_dir cannot be had")]
+    Control(#[source] io::Error),
+    /// `[limits]`, `[breaker]` or `[drain]`.
+    #[error(
+        "[limits] connections, requests and vault_calls must be 1 to 1000000; [breaker] failures at least 1, open_s 1 to \
+         3600; [drain] notice_s at most 300, deadline_s 1 to 3600"
+    )]
+    Bounds,
     /// Signals cannot be received.
     #[error("signals cannot be received")]
     Signals(#[source] io::Error),

@@ -3,10 +3,13 @@
 //! Must never send anything but an [`Outbound`], follow a redirect, or connect to an address that was not checked
 //! after resolution (threat B27 to B30). Tests: `upstream/tests.rs`.
 
+pub mod breaker;
 mod connect;
+mod retry;
 
 use crate::flow::Outbound;
 use crate::problem::Fault;
+use breaker::Breaker;
 use bytes::Bytes;
 use connect::{ConnectError, Connector};
 use cordon_daemon::body::{self, BodyError, WipedBytes};
@@ -15,13 +18,16 @@ use http::{HeaderMap, Request, StatusCode, Uri, Version};
 use http_body_util::Full;
 use hyper_util::client::legacy::{self, Client};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use prometheus_client::metrics::counter::Counter;
+use retry::Budget;
+pub(crate) use retry::is_idempotent;
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use std::collections::HashMap;
 use std::error::Error;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 /// Where a target's connections go.
@@ -45,6 +51,8 @@ pub struct Target {
     address: Address,
     tls: Option<(ServerName<'static>, Arc<ClientConfig>)>,
     destination: Option<Destination>,
+    breaker: Breaker,
+    repeats: Budget,
 }
 
 impl fmt::Debug for Target {
@@ -60,14 +68,23 @@ impl Target {
     /// A server inside, without TLS.
     #[must_use]
     pub fn plain(authority: String, address: Address) -> Self {
-        Self { id: next_id(), authority, address, tls: None, destination: None }
+        Self::new(authority, address, None)
     }
 
     /// A server that must show a certificate for `host` under the roots of `config`. `None` if `host` is no name.
     #[must_use]
     pub fn tls(authority: String, host: &str, address: Address, config: Arc<ClientConfig>) -> Option<Self> {
         let name = ServerName::try_from(host.to_owned()).ok()?;
-        Some(Self { id: next_id(), authority, address, tls: Some((name, config)), destination: None })
+        Some(Self::new(authority, address, Some((name, config))))
+    }
+
+    fn new(
+        authority: String,
+        address: Address,
+        tls: Option<(ServerName<'static>, Arc<ClientConfig>)>,
+    ) -> Self {
+        let (breaker, repeats) = (Breaker::default(), Budget::default());
+        Self { id: next_id(), authority, address, tls, destination: None, breaker, repeats }
     }
 
     /// The same, at addresses that the destination admits only.
@@ -80,6 +97,12 @@ impl Target {
     #[must_use]
     pub fn authority(&self) -> &str {
         &self.authority
+    }
+
+    /// Whether it has answered of late.
+    #[must_use]
+    pub const fn breaker(&self) -> &Breaker {
+        &self.breaker
     }
 
     fn uri(&self, path_and_query: &str) -> Result<Uri, Fault> {
@@ -121,11 +144,23 @@ pub fn was_not_sent(fault: &Fault) -> bool {
     matches!(fault, Fault::Unreachable(reason) if ConnectError::ALL.iter().any(|known| known.as_str() == *reason))
 }
 
-/// The connections of one worker, kept open per target.
+/// The connections of one worker, kept open per target for as long as its plan is in force or in use.
 #[derive(Debug, Default)]
-pub struct Upstreams(Mutex<HashMap<u64, Client<Connector, Full<Bytes>>>>);
+pub struct Upstreams {
+    clients: Mutex<HashMap<u64, Pool>>,
+    repeated: Counter,
+}
+
+/// The connections to one target, which they do not keep.
+type Pool = (Weak<Target>, Client<Connector, Full<Bytes>>);
 
 impl Upstreams {
+    /// None open; counts what is sent a second time.
+    #[must_use]
+    pub fn new(repeated: Counter) -> Self {
+        Self { repeated, ..Self::default() }
+    }
+
     /// Sends a request and reads its answer, at most `limit` bytes of body, all within `within`.
     ///
     /// # Errors
@@ -152,42 +187,59 @@ impl Upstreams {
         within: Duration,
         answered: &AtomicBool,
     ) -> Result<Answer, Fault> {
-        let client = self.client(target);
-        let exchange = exchange(client, target, outbound, (limit, within), answered);
+        let exchange = self.exchange(target, outbound, (limit, within), answered);
         tokio::time::timeout(within, exchange).await.unwrap_or(Err(Fault::UpstreamTimeout))
     }
 
     fn client(&self, target: &Arc<Target>) -> Client<Connector, Full<Bytes>> {
-        let mut clients = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        clients.entry(target.id).or_insert_with(|| build(Connector::new(Arc::clone(target)))).clone()
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, client)) = clients.get(&target.id) {
+            return client.clone();
+        }
+        // A new target is one of a new plan: those of the old one have had their time.
+        clients.retain(|_, (target, _)| target.strong_count() > 0);
+        let client = build(Connector::new(Arc::downgrade(target)));
+        clients.insert(target.id, (Arc::downgrade(target), client.clone()));
+        client
     }
-}
 
-async fn exchange(
-    client: Client<Connector, Full<Bytes>>,
-    target: &Target,
-    outbound: Outbound,
-    (limit, within): (usize, Duration),
-    answered: &AtomicBool,
-) -> Result<Answer, Fault> {
-    let (head, body) = outbound.into_parts();
-    let mut request = Request::new(Full::new(body));
-    *request.method_mut() = head.method;
-    *request.uri_mut() = target.uri(&head.path_and_query)?;
-    *request.headers_mut() = head.headers;
-    *request.version_mut() = Version::HTTP_11;
-    let response = client.request(request).await.map_err(|error| unreachable_because(&error))?;
-    answered.store(true, Ordering::Release);
-    let (parts, incoming) = response.into_parts();
-    if parts.status == StatusCode::SWITCHING_PROTOCOLS {
-        return Err(Fault::UpstreamRefused("upstream-refused.protocol-switch"));
+    async fn exchange(
+        &self,
+        target: &Arc<Target>,
+        outbound: Outbound,
+        (limit, within): (usize, Duration),
+        answered: &AtomicBool,
+    ) -> Result<Answer, Fault> {
+        let client = self.client(target);
+        let repeatable = outbound.is_repeatable();
+        let (head, body) = outbound.into_parts();
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = head.method;
+        *request.uri_mut() = target.uri(&head.path_and_query)?;
+        *request.headers_mut() = head.headers;
+        *request.version_mut() = Version::HTTP_11;
+        let again = repeatable.then(|| request.clone());
+        target.repeats.earn();
+        let mut response = client.request(request).await.map_err(|error| unreachable_because(&error));
+        if let (Err(Fault::Unreachable(BROKE)), Some(request)) = (&response, again)
+            && target.repeats.spend()
+        {
+            self.repeated.inc();
+            response = client.request(request).await.map_err(|error| unreachable_because(&error));
+        }
+        let response = response?;
+        answered.store(true, Ordering::Release);
+        let (parts, incoming) = response.into_parts();
+        if parts.status == StatusCode::SWITCHING_PROTOCOLS {
+            return Err(Fault::UpstreamRefused("upstream-refused.protocol-switch"));
+        }
+        let body = body::read_body(incoming, limit, within).await.map_err(|error| match error {
+            BodyError::TooLarge => Fault::UpstreamRefused("upstream-refused.too-large"),
+            BodyError::TimedOut => Fault::UpstreamTimeout,
+            _ => Fault::Unreachable("upstream-unavailable.answer-broke-off"),
+        })?;
+        Ok(Answer { status: parts.status, headers: parts.headers, body })
     }
-    let body = body::read_body(incoming, limit, within).await.map_err(|error| match error {
-        BodyError::TooLarge => Fault::UpstreamRefused("upstream-refused.too-large"),
-        BodyError::TimedOut => Fault::UpstreamTimeout,
-        _ => Fault::Unreachable("upstream-unavailable.answer-broke-off"),
-    })?;
-    Ok(Answer { status: parts.status, headers: parts.headers, body })
 }
 
 fn build(connector: Connector) -> Client<Connector, Full<Bytes>> {
@@ -212,7 +264,7 @@ fn unreachable_because(error: &legacy::Error) -> Fault {
         }
         source = inner.source();
     }
-    Fault::Unreachable("upstream-unavailable.connection-broke")
+    Fault::Unreachable(BROKE)
 }
 
 fn next_id() -> u64 {
@@ -223,6 +275,8 @@ fn next_id() -> u64 {
 /// Shorter than the keep-alive of the servers in use (five seconds is the shortest default met), so that a request
 /// rarely meets a connection that is being closed.
 const IDLE: Duration = Duration::from_secs(4);
+/// Before anything of an answer was there.
+const BROKE: &str = "upstream-unavailable.connection-broke";
 const LEAST_ANSWER: usize = 4 * 1024 * 1024;
 const MOST_IDLE: usize = 64;
 const MOST_HEADERS: usize = 100;

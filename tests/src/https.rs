@@ -10,10 +10,10 @@ use hyper_util::rt::TokioIo;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 
 /// What came back.
@@ -83,7 +83,31 @@ pub async fn send(
     tls: &Arc<ClientConfig>,
     request: Request<Full<Bytes>>,
 ) -> Result<Answer> {
-    let stream = TcpStream::connect(address).await?;
+    over(TcpStream::connect(address).await?, name, tls, request).await
+}
+
+/// The same from another address of this machine.
+///
+/// # Errors
+/// As [`send`], and for an address that is not this machine's.
+pub async fn send_from(
+    source: IpAddr,
+    address: SocketAddr,
+    name: &str,
+    tls: &Arc<ClientConfig>,
+    request: Request<Full<Bytes>>,
+) -> Result<Answer> {
+    let socket = if source.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.bind(SocketAddr::new(source, 0))?;
+    over(socket.connect(address).await?, name, tls, request).await
+}
+
+async fn over(
+    stream: TcpStream,
+    name: &str,
+    tls: &Arc<ClientConfig>,
+    request: Request<Full<Bytes>>,
+) -> Result<Answer> {
     stream.set_nodelay(true)?;
     let server = ServerName::try_from(name.to_owned())?;
     let stream = TlsConnector::from(Arc::clone(tls)).connect(server, stream).await?;

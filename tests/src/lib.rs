@@ -14,6 +14,7 @@ pub mod raw;
 pub mod search;
 pub mod stack;
 pub mod stub;
+pub mod upstream;
 pub mod vaulted;
 
 /// How long the harness waits for what should happen at once, times `PATIENCE` (an integer) on slow machines.

@@ -8,6 +8,7 @@
 mod admin;
 mod approval;
 mod attest;
+mod control;
 mod custody;
 mod data;
 mod key_state;
@@ -29,6 +30,7 @@ pub use approval::{
     APPROVALS_NEEDED, Approval, ApprovalList, ApprovalRequest, ApprovalState, ExportRequest, Operation,
 };
 pub use attest::{AuditCosigned, AuditSink, AuditStatus, AuditSubmission, CosignedStatus};
+pub use control::{Draining, GatewayRoute, GatewayRoutes, GatewayStatus, Reloaded};
 pub use custody::{
     Custodian, CustodianList, Delivery, IssuedShare, NewCustodian, RekeyList, RekeyRequest, RekeyShare,
     RekeyState, RekeyStatus,

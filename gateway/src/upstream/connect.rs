@@ -11,7 +11,7 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -61,12 +61,12 @@ impl ConnectError {
     }
 }
 
-/// Makes the connections of one target's pool.
+/// Makes the connections of one target's pool. It does not keep the target: whoever sends a request does.
 #[derive(Debug, Clone)]
-pub(super) struct Connector(Arc<Target>);
+pub(super) struct Connector(Weak<Target>);
 
 impl Connector {
-    pub(super) fn new(target: Arc<Target>) -> Self {
+    pub(super) const fn new(target: Weak<Target>) -> Self {
         Self(target)
     }
 }
@@ -82,8 +82,9 @@ impl Service<Uri> for Connector {
 
     /// The address is the target's; what the request's URI says is not looked at.
     fn call(&mut self, _: Uri) -> Self::Future {
-        let target = Arc::clone(&self.0);
+        let target = self.0.upgrade();
         Box::pin(async move {
+            let target = target.ok_or(ConnectError::Refused)?;
             let connected = tokio::time::timeout(CONNECT, open(&target)).await;
             connected.unwrap_or(Err(ConnectError::TimedOut)).map(TokioIo::new)
         })

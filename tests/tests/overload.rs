@@ -52,9 +52,10 @@ fn breaker_of(stack: &Stack, route: &str) -> Result<String> {
         .arg(socket)
         .output()?;
     let said: serde_json::Value = serde_json::from_slice(&output.stdout)?;
-    let routes = said["routes"].as_array().context("routes")?;
-    let found = routes.iter().find(|found| found["name"] == route).context("the route")?;
-    Ok(found["breaker"].as_str().context("a state")?.to_owned())
+    let routes = said.get("routes").and_then(|routes| routes.as_array()).context("routes")?;
+    let is_it = |found: &&serde_json::Value| found.get("name").is_some_and(|name| name == route);
+    let breaker = routes.iter().find(is_it).and_then(|found| found.get("breaker"));
+    Ok(breaker.and_then(|breaker| breaker.as_str()).context("a state")?.to_owned())
 }
 
 #[tokio::test]

@@ -110,6 +110,12 @@ impl fmt::Debug for Screened {
 }
 
 impl Screened {
+    /// The upstream's status.
+    #[must_use]
+    pub const fn status(&self) -> StatusCode {
+        self.status
+    }
+
     /// Whether card numbers were masked in it.
     #[must_use]
     pub const fn masked(&self) -> bool {

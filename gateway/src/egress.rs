@@ -30,7 +30,6 @@ use cordon_wire::{DetokenizeRequest, Items, Revealed, SettleRequest, Tokenized};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Version, request};
 use hyper::body::Incoming;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// The egress of one worker, with connections of its own.
@@ -123,7 +122,9 @@ impl Egress {
                     }
                     Claimed::Before(outcome) => {
                         let _recorded = self.gateway.ledger.replays(exchange, way).await?;
-                        (outcome?, true)
+                        let screened = outcome?;
+                        exchange.told.answered(screened.status().as_u16());
+                        (screened, true)
                     }
                 }
             }
@@ -162,7 +163,7 @@ impl Egress {
     ) -> Result<Screened, Fault> {
         let route = &way.route;
         let tokens = permitted.fields().tokens().to_vec();
-        let cards = self.reveal(&permitted, way, service).await?;
+        let cards = self.reveal(exchange, &permitted, (way, service)).await?;
         let held = held_for(&tokens, &cards);
         let (rewritten, echoes) = permitted.rewrite(cards)?;
         let scanned = flow::scan(rewritten)?;
@@ -175,9 +176,9 @@ impl Egress {
         if let Some(hold) = &mut hold {
             hold.sends();
         }
-        let (limit, answered) = (answer_limit(route.max_body), AtomicBool::new(false));
-        let answer = self.upstreams.send_noting(&way.target, outbound, limit, route.timeout, &answered).await;
-        let answered = answered.load(Ordering::Acquire);
+        let (limit, told) = (answer_limit(route.max_body), &exchange.told);
+        let answer = self.upstreams.send_noting(&way.target, outbound, limit, route.timeout, told).await;
+        let answered = told.was_answered();
         if answered && !held.is_empty() {
             self.settle(exchange, way, service, held).await;
         }
@@ -207,7 +208,7 @@ impl Egress {
         let route = &way.route;
         let mut answer = answer::decode(answer, answer_limit(route.max_body))?;
         if let Some(cuts) = answer::cuts(&answer, &way.answer, &way.answer_types)? {
-            let tokens = self.tokenize(&cuts, way).await?;
+            let tokens = self.tokenize(exchange, &cuts, way).await?;
             let tokens = cuts.make(&mut answer, tokens)?;
             if !tokens.is_empty() {
                 let _recorded = self.gateway.ledger.answers(exchange, Way::Out(way), &tokens).await?;
@@ -225,11 +226,16 @@ impl Egress {
 
     /// One call to the vault for all card numbers of an answer, or none. It is made with the identity that may only
     /// tokenize: the one that reveals may not.
-    async fn tokenize(&self, cuts: &Cuts, way: &EgressPlan) -> Result<Option<Items<Tokenized>>, Fault> {
+    async fn tokenize(
+        &self,
+        exchange: &Exchange,
+        cuts: &Cuts,
+        way: &EgressPlan,
+    ) -> Result<Option<Items<Tokenized>>, Fault> {
         let Some(request) = cuts.request()? else { return Ok(None) };
         let started = self.gateway.monotonic();
         let answer = self.tokenizer.tokenize(&way.route.collection, request).await;
-        self.gateway.metrics.called_vault(Plane::Egress, self.gateway.monotonic().saturating_sub(started));
+        self.gateway.called_vault(Plane::Egress, exchange, started);
         answer.map(Some).map_err(|error| Fault::of_vault(&error))
     }
 
@@ -257,9 +263,12 @@ impl Egress {
             route: way.route.name.clone(),
             items: tokens.into_iter().map(Into::into).collect(),
         };
+        let started = self.gateway.monotonic();
         let settled =
             tokio::time::timeout(SETTLE_WITHIN, self.revealer.settle(&way.route.collection, &request));
-        let done = match settled.await {
+        let settled = settled.await;
+        exchange.told.vault_took(self.gateway.monotonic().saturating_sub(started));
+        let done = match settled {
             Ok(Ok(_items)) => true,
             Ok(Err(error)) => {
                 tracing::warn!(request = exchange.id, %error, "security codes are not settled");
@@ -279,9 +288,9 @@ impl Egress {
     /// One call to the vault for all tokens of the request, or none.
     async fn reveal(
         &self,
+        exchange: &Exchange,
         permitted: &Permitted<Tokens, Send>,
-        way: &EgressPlan,
-        service: &Service,
+        (way, service): (&EgressPlan, &Service),
     ) -> Result<Vec<Revealed>, Fault> {
         let tokens = permitted.fields();
         let Some(items) = tokens.items() else { return Ok(Vec::new()) };
@@ -294,7 +303,7 @@ impl Egress {
         };
         let started = self.gateway.monotonic();
         let answer = self.revealer.detokenize(&way.route.collection, &request).await;
-        self.gateway.metrics.called_vault(Plane::Egress, self.gateway.monotonic().saturating_sub(started));
+        self.gateway.called_vault(Plane::Egress, exchange, started);
         tokens.cards(answer.map_err(|error| Fault::of_vault(&error))?)
     }
 }

@@ -69,6 +69,13 @@ impl Gateway {
         self.clock.now().as_second()
     }
 
+    /// Counts a call to the vault that began then.
+    pub fn called_vault(&self, plane: Plane, exchange: &Exchange, began: Duration) {
+        let took = self.monotonic().saturating_sub(began);
+        self.metrics.called_vault(plane, took);
+        exchange.told.vault_took(took);
+    }
+
     /// Ends a request: counts it, and turns a fault into its recorded refusal.
     pub async fn conclude(
         &self,
@@ -77,7 +84,7 @@ impl Gateway {
         result: Result<Response<Body>, Fault>,
     ) -> Response<Body> {
         let Ending { plane, exchange, way, headers, started } = request;
-        let (response, outcome) = match result {
+        let (mut response, outcome) = match result {
             Ok(response) => (response, "passed"),
             Err(fault) => {
                 if let Some(place) = fault.leaked_at() {
@@ -95,6 +102,7 @@ impl Gateway {
         };
         let took = self.monotonic().saturating_sub(started);
         self.metrics.answered(plane, way.route_name(), outcome, took);
+        exchange.told.tell(way, took, response.headers_mut());
         response
     }
 }

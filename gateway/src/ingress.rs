@@ -80,7 +80,7 @@ impl Ingress {
         let watch = Watch { on_leak: route.on_leak, inside: route.look_inside };
         let parsed = flow::parse_ingress(inbound, &way.fields, watch)?;
         let permitted = parsed.permit::<Forward>(&plan.bundle, &ask(plan, way, exchange.source))?;
-        let tokens = self.tokenize(&permitted, way).await?;
+        let tokens = self.tokenize(exchange, &permitted, way).await?;
         let scanned = flow::scan(permitted.rewrite(&tokens)?)?;
         if scanned.masked() {
             self.note_found(exchange, way, ("body", "masked"), "masked.body").await?;
@@ -91,7 +91,8 @@ impl Ingress {
         let receipt = self.gateway.ledger.forwards(exchange, way, scanned.permit(), &tokens).await?;
         let outbound = scanned.release(receipt, added);
         let limit = answer_limit(route.max_body);
-        let answer = self.upstreams.send(&way.target, outbound, limit, route.timeout).await?;
+        let told = &exchange.told;
+        let answer = self.upstreams.send_noting(&way.target, outbound, limit, route.timeout, told).await?;
         let mut answer = answer::decode(answer, limit)?;
         if let Some(cuts) = answer::cuts(&answer, &way.answer, &way.answer_types)? {
             let _no_tokens = cuts.make(&mut answer, None)?;
@@ -116,6 +117,7 @@ impl Ingress {
     /// One call to the vault for all cards of the request, or none.
     async fn tokenize(
         &self,
+        exchange: &Exchange,
         permitted: &Permitted<Cards, Forward>,
         way: &IngressPlan,
     ) -> Result<Vec<Tokenized>, Fault> {
@@ -123,7 +125,7 @@ impl Ingress {
         let Some(request) = cards.request() else { return Ok(Vec::new()) };
         let started = self.gateway.monotonic();
         let answer = self.tokenizer.tokenize(&way.route.collection, request).await;
-        self.gateway.metrics.called_vault(Plane::Ingress, self.gateway.monotonic().saturating_sub(started));
+        self.gateway.called_vault(Plane::Ingress, exchange, started);
         cards.tokens(answer.map_err(|error| Fault::of_vault(&error))?)
     }
 

@@ -27,5 +27,6 @@ pub mod problem;
 pub mod route;
 pub mod serve;
 pub mod sign;
+pub mod told;
 pub mod trace;
 pub mod upstream;

@@ -7,6 +7,7 @@ mod connect;
 
 use crate::flow::Outbound;
 use crate::problem::Fault;
+use crate::told::Told;
 use bytes::Bytes;
 use connect::{ConnectError, Connector};
 use cordon_daemon::body::{self, BodyError, WipedBytes};
@@ -20,9 +21,9 @@ use rustls_pki_types::ServerName;
 use std::collections::HashMap;
 use std::error::Error;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Where a target's connections go.
 #[derive(Debug, Clone)]
@@ -137,10 +138,11 @@ impl Upstreams {
         limit: usize,
         within: Duration,
     ) -> Result<Answer, Fault> {
-        self.send_noting(target, outbound, limit, within, &AtomicBool::new(false)).await
+        self.send_noting(target, outbound, limit, within, &Told::default()).await
     }
 
-    /// The same, and sets `answered` once the head of an answer is there, whatever becomes of the rest.
+    /// The same, and notes in `told` the status once the head of an answer is there, whatever becomes of the rest, and how
+    /// long it took.
     ///
     /// # Errors
     /// As [`Upstreams::send`].
@@ -150,11 +152,14 @@ impl Upstreams {
         outbound: Outbound,
         limit: usize,
         within: Duration,
-        answered: &AtomicBool,
+        told: &Told,
     ) -> Result<Answer, Fault> {
+        let started = Instant::now();
         let client = self.client(target);
-        let exchange = exchange(client, target, outbound, (limit, within), answered);
-        tokio::time::timeout(within, exchange).await.unwrap_or(Err(Fault::UpstreamTimeout))
+        let exchange = exchange(client, target, outbound, (limit, within), told);
+        let answer = tokio::time::timeout(within, exchange).await.unwrap_or(Err(Fault::UpstreamTimeout));
+        told.upstream_took(started.elapsed());
+        answer
     }
 
     fn client(&self, target: &Arc<Target>) -> Client<Connector, Full<Bytes>> {
@@ -168,7 +173,7 @@ async fn exchange(
     target: &Target,
     outbound: Outbound,
     (limit, within): (usize, Duration),
-    answered: &AtomicBool,
+    told: &Told,
 ) -> Result<Answer, Fault> {
     let (head, body) = outbound.into_parts();
     let mut request = Request::new(Full::new(body));
@@ -177,7 +182,7 @@ async fn exchange(
     *request.headers_mut() = head.headers;
     *request.version_mut() = Version::HTTP_11;
     let response = client.request(request).await.map_err(|error| unreachable_because(&error))?;
-    answered.store(true, Ordering::Release);
+    told.answered(response.status().as_u16());
     let (parts, incoming) = response.into_parts();
     if parts.status == StatusCode::SWITCHING_PROTOCOLS {
         return Err(Fault::UpstreamRefused("upstream-refused.protocol-switch"));

@@ -51,6 +51,8 @@ pub struct IngressRoute {
     pub fields: Vec<Field<IngressOp>>,
     /// Fields of the answer that are cut before a client sees them.
     pub answer: Vec<Field<AnswerOp>>,
+    /// Clients are told where the time went.
+    pub timings: bool,
 }
 
 /// A way out: a service's request whose token fields are replaced before a destination sees it.

@@ -55,3 +55,9 @@ pub const PROBLEM_JSON: &str = "application/problem+json";
 
 /// Header that carries the request id in both directions.
 pub const REQUEST_ID: &str = "cordon-request-id";
+
+/// Header of the gateway's answers that tells the status of the upstream's, whatever became of it.
+pub const UPSTREAM_STATUS: &str = "cordon-upstream-status";
+
+/// Header of answers that the gateway made itself: the problem's code.
+pub const ERROR: &str = "cordon-error";

@@ -93,6 +93,7 @@ impl<'d> Reading<'d> {
         let (answer, _all_read) = read_fields(&mut row, "answer", Plane::Answer, |row| answer_op(row, false));
         self.check_collection(&mut row, service.as_ref(), common.collection.as_ref());
         let hosts: Vec<String> = hosts.into_iter().map(Spanned::into_inner).collect();
+        let timings = row.flag("timings");
         self.claim("ingress", &hosts, &common, &mut row);
         row.finish();
         Some(IngressRoute {
@@ -110,6 +111,7 @@ impl<'d> Reading<'d> {
             timeout: common.timeout?,
             fields,
             answer,
+            timings,
         })
     }
 

@@ -72,6 +72,14 @@ pub struct IngressConfig {
     /// Which service of the bundle this ingress is, where several have the role.
     #[serde(default)]
     pub service: Option<String>,
+    /// How many numbers outside of declared fields the vault is asked about in a minute for one client.
+    #[serde(default = "exact_checks")]
+    pub exact_checks_per_minute: u32,
+}
+
+/// Order numbers that look like cards are few, and who tries out cards needs many.
+const fn exact_checks() -> u32 {
+    30
 }
 
 /// `[egress]`

@@ -11,6 +11,8 @@ use crate::gateway::{Ending, Gateway};
 use crate::head;
 use crate::idempotency::{self, Claim, Claimed, Fingerprint, Hold, REPLAYED};
 use crate::leak::echo::Echoes;
+use crate::leak::finding::Finding;
+use crate::leak::suspects::Verdict;
 use crate::ledger::{Exchange, Way};
 use crate::metrics::Plane;
 use crate::plan::{EgressPlan, Plan};
@@ -97,7 +99,8 @@ impl Egress {
         let headers = with_declared(head::of_egress(&parts.headers), &parts.headers, way);
         let inbound = flow::receive(parts, headers, incoming, intake).await?;
         let key = key.map(|key| (key, self.fingerprint(&inbound, &parts.headers, way)));
-        let parsed = flow::parse_egress(inbound, &way.fields, self.gateway.environment, route.look_inside)?;
+        let sight = (route.look_inside, self.gateway.today());
+        let parsed = flow::parse_egress(inbound, &way.fields, self.gateway.environment, sight)?;
         // A service is known by its verified client certificate alone, so the connection is authenticated.
         let ask = Ask {
             route: Some(&route.name),
@@ -129,12 +132,7 @@ impl Egress {
                 }
             }
         };
-        if screened.masked() {
-            self.note_found(exchange, way, ("answer", "masked"), "masked.answer").await?;
-        }
-        if screened.reports() {
-            self.note_found(exchange, way, ("inside", "reported"), "reported.answer").await?;
-        }
+        self.gateway.note(Plane::Egress, exchange, Way::Out(way), screened.findings()).await?;
         let mut response = screened.respond(parts.method == Method::HEAD, &exchange.id);
         if replayed {
             response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
@@ -166,10 +164,8 @@ impl Egress {
         let cards = self.reveal(exchange, &permitted, (way, service)).await?;
         let held = held_for(&tokens, &cards);
         let (rewritten, echoes) = permitted.rewrite(cards)?;
-        let scanned = flow::scan(rewritten)?;
-        if scanned.reports() {
-            self.note_found(exchange, way, ("inside", "reported"), "reported.inside").await?;
-        }
+        let scanned = flow::scan(rewritten, Verdict::AllCount)?;
+        self.gateway.note(Plane::Egress, exchange, Way::Out(way), scanned.findings()).await?;
         let receipt = self.gateway.ledger.sends(exchange, way, scanned.permit(), &tokens).await?;
         let mut outbound = scanned.release(receipt, HeaderMap::new());
         way.signer.sign(&mut outbound, way.target.authority(), self.gateway.seconds())?;
@@ -207,20 +203,25 @@ impl Egress {
     ) -> Result<Screened, Fault> {
         let route = &way.route;
         let mut answer = answer::decode(answer, answer_limit(route.max_body))?;
-        if let Some(cuts) = answer::cuts(&answer, &way.answer, &way.answer_types)? {
-            let tokens = self.tokenize(exchange, &cuts, way).await?;
-            let tokens = cuts.make(&mut answer, tokens)?;
-            if !tokens.is_empty() {
-                let _recorded = self.gateway.ledger.answers(exchange, Way::Out(way), &tokens).await?;
-            }
-        }
+        let today = self.gateway.today();
         let rules = Rules {
-            on_leak: route.on_leak,
+            on_leak: route.on_leak.on(today),
             inside: route.look_inside,
             echoes,
             from_outside: true,
             declared: &way.answer_types,
+            exceptions: &way.answer.exceptions,
+            today,
         };
+        if let Some(cuts) = answer::cuts(&answer, &way.answer, &rules)? {
+            let found = cuts.cut_loose().then_some(Finding::TOKENIZED_ANSWER);
+            let tokens = self.tokenize(exchange, &cuts, way).await?;
+            let tokens = cuts.make(&mut answer, tokens)?;
+            if !tokens.is_empty() {
+                let _recorded = self.gateway.ledger.answers(exchange, Way::Out(way), &tokens).await?;
+                self.gateway.note(Plane::Egress, exchange, Way::Out(way), found.as_slice()).await?;
+            }
+        }
         answer::screen(answer, &rules)
     }
 
@@ -237,19 +238,6 @@ impl Egress {
         let answer = self.tokenizer.tokenize(&way.route.collection, request).await;
         self.gateway.called_vault(Plane::Egress, exchange, started);
         answer.map(Some).map_err(|error| Fault::of_vault(&error))
-    }
-
-    /// Records a card number that did not stop the request.
-    async fn note_found(
-        &self,
-        exchange: &Exchange,
-        way: &EgressPlan,
-        (place, outcome): (&'static str, &'static str),
-        reason: &'static str,
-    ) -> Result<(), Fault> {
-        self.gateway.metrics.leaked(Plane::Egress, place, outcome);
-        let _recorded = self.gateway.ledger.finds(exchange, Way::Out(way), reason).await?;
-        Ok(())
     }
 
     /// Tells the vault that the destination answered: approved or declined, no security code may be held for its cards

@@ -3,6 +3,8 @@
 //! Must never keep anything of a request. Tests: the workspace's `tests` crate.
 
 use crate::idempotency::Outcomes;
+use crate::leak::budget::Budget;
+use crate::leak::finding::Finding;
 use crate::ledger::{Exchange, Ledger, Way};
 use crate::metrics::{Metrics, Plane};
 use crate::plan::Plan;
@@ -11,6 +13,7 @@ use cordon_card::Environment;
 use cordon_daemon::Body;
 use cordon_daemon::body::discard;
 use cordon_daemon::clock::{Clock, SystemClock};
+use cordon_policy::Day;
 use hyper::body::{Body as _, Incoming};
 use hyper::header::EXPECT;
 use hyper::{HeaderMap, Response};
@@ -29,6 +32,8 @@ pub struct Gateway {
     pub environment: Environment,
     /// What came of requests that carry an idempotency key.
     pub outcomes: Arc<Outcomes>,
+    /// How much each client may have the vault asked about.
+    pub budget: Budget,
     clock: SystemClock,
 }
 
@@ -40,10 +45,10 @@ impl Gateway {
         ledger: Ledger,
         metrics: Metrics,
         environment: Environment,
-        outcomes: Arc<Outcomes>,
+        (outcomes, budget): (Arc<Outcomes>, Budget),
     ) -> Self {
         let clock = SystemClock::new();
-        Self { plan: RwLock::new(Arc::new(plan)), ledger, metrics, environment, outcomes, clock }
+        Self { plan: RwLock::new(Arc::new(plan)), ledger, metrics, environment, outcomes, budget, clock }
     }
 
     /// The plan in force. A request keeps the one it began with.
@@ -67,6 +72,30 @@ impl Gateway {
     #[must_use]
     pub fn seconds(&self) -> i64 {
         self.clock.now().as_second()
+    }
+
+    /// The day, by which what is allowed for a time only is judged.
+    #[must_use]
+    pub fn today(&self) -> Day {
+        Day::at(self.seconds())
+    }
+
+    /// Records what was found in a message and does not stop it.
+    ///
+    /// # Errors
+    /// [`Fault::Audit`]: the message must not be passed on.
+    pub async fn note(
+        &self,
+        plane: Plane,
+        exchange: &Exchange,
+        way: Way<'_>,
+        findings: &[Finding],
+    ) -> Result<(), Fault> {
+        for finding in findings {
+            self.metrics.leaked(plane, finding.place, finding.outcome);
+            let _recorded = self.ledger.finds(exchange, way, finding.reason).await?;
+        }
+        Ok(())
     }
 
     /// Counts a call to the vault that began then.

@@ -8,6 +8,7 @@ use crate::egress::Egress;
 use crate::gateway::Gateway;
 use crate::idempotency::Outcomes;
 use crate::ingress::Ingress;
+use crate::leak::budget::Budget;
 use crate::ledger::Ledger;
 use crate::metrics::Metrics;
 use crate::plan::{Plan, PlanError, Secrets};
@@ -113,8 +114,14 @@ impl Prepared {
         hardening.register(&mut registry);
         let drain = Drain::on_signals(DEADLINE).map_err(StartError::Signals)?;
         let ledger = Ledger::new(log.clone());
-        let gateway =
-            Arc::new(Gateway::new(self.plan, ledger, metrics, self.config.environment, self.outcomes));
+        let budget = Budget::new(self.config.ingress.exact_checks_per_minute);
+        let gateway = Arc::new(Gateway::new(
+            self.plan,
+            ledger,
+            metrics,
+            self.config.environment,
+            (self.outcomes, budget),
+        ));
         let listeners = vec![
             ingress_listener(&self.config, self.ingress, &gateway, self.tokenizer.clone()).on(ingress),
             egress_listener(&self.config, self.egress, &gateway, (self.revealer, self.tokenizer)).on(egress),

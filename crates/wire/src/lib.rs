@@ -35,8 +35,8 @@ pub use custody::{
 };
 pub use data::{
     Card, DeleteRequest, Deleted, DetokenizeItem, DetokenizeRequest, InspectRequest, Inspected, ItemResult,
-    Items, LookupItem, LookupRequest, LookupResult, Revealed, SettleRequest, Settled, TokenizeItem,
-    TokenizeRequest, Tokenized,
+    Items, LookupItem, LookupRequest, LookupResult, Recognized, Revealed, SettleRequest, Settled,
+    TokenizeItem, TokenizeRequest, Tokenized,
 };
 pub use key_state::{KeyChange, KeyStateRequest, KeyStateResponse};
 pub use problem::{ItemProblem, Problem, ProblemCode};

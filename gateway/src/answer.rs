@@ -169,7 +169,7 @@ pub fn screen(answer: Answer, rules: &Rules<'_>) -> Result<Screened, Fault> {
     let echoed = |bytes: &[u8]| rules.echoes.stands_in(bytes);
     let reports = matches!(rules.on_leak, OnLeak::Report(_));
     let search = Search::new(rules.inside);
-    let mut search = if reports { search.to_the_end() } else { search };
+    let mut search = if reports { search.suspecting() } else { search };
     let aside = head_fields::locate_in_headers(&headers, &rules.exceptions.head);
     let aside = aside.map_err(|_not_read| NOT_INSPECTABLE)?;
     let aside = rules.exceptions.spared_heads(aside, rules.today, 0, &mut search);

@@ -65,8 +65,7 @@ pub struct Search<'p> {
     spared: Option<Place>,
     /// Numbers that may stand anywhere.
     cleared: &'p [Pan],
-    /// Goes on after a number that stands open, since that will not stop the message.
-    thorough: bool,
+    /// Numbers that stand open, noted where they will not stop the message: then the search goes on to its end.
     suspects: Option<Suspects>,
 }
 
@@ -75,7 +74,7 @@ impl<'p> Search<'p> {
     #[must_use]
     pub const fn new(rule: LookInside) -> Self {
         let (open, blind, spared) = (None, None, None);
-        Self { rule, open, inside: false, blind, spared, cleared: &[], thorough: false, suspects: None }
+        Self { rule, open, inside: false, blind, spared, cleared: &[], suspects: None }
     }
 
     /// The same, but these numbers may stand anywhere.
@@ -84,16 +83,10 @@ impl<'p> Search<'p> {
         Self { cleared, ..self }
     }
 
-    /// The same, to its end whatever stands open.
-    #[must_use]
-    pub fn to_the_end(self) -> Self {
-        Self { thorough: true, ..self }
-    }
-
-    /// The same, and notes each number that stands open.
+    /// The same, to its end whatever stands open, and notes each such number.
     #[must_use]
     pub fn suspecting(self) -> Self {
-        Self { suspects: Some(Suspects::default()), ..self.to_the_end() }
+        Self { suspects: Some(Suspects::default()), ..self }
     }
 
     /// The place of a number that may not be passed on, if there is one.
@@ -129,12 +122,12 @@ impl<'p> Search<'p> {
 
     /// Looks at bytes of no known structure: as they are, below percent-encoding, and as deep as the rule says.
     pub fn look(&mut self, place: Place, bytes: &[u8]) {
-        if self.open.is_some() && !self.thorough {
+        if self.open.is_some() && self.suspects.is_none() {
             return;
         }
         if self.is_found(bytes) {
             self.open.get_or_insert(place);
-            if !self.thorough {
+            if self.suspects.is_none() {
                 return;
             }
         }
@@ -149,25 +142,24 @@ impl<'p> Search<'p> {
         self.look_inside(bytes);
     }
 
+    /// What stands open besides is no finding of its own: undoing the escapes of a text shows all of the text.
     fn look_inside(&mut self, bytes: &[u8]) {
         if self.rule != LookInside::Off && !self.inside {
-            self.inside = inside::holds(bytes);
+            let open = self.suspects.as_ref().map_or(self.cleared, Suspects::pans);
+            self.inside = inside::holds(bytes, open);
         }
     }
 
     fn is_found(&mut self, bytes: &[u8]) -> bool {
-        if !in_bytes(bytes) {
-            return false;
-        }
-        if let Some(suspects) = &mut self.suspects {
-            let mut note = |bytes: &[u8]| {
-                suspects.note(bytes, &cordon_scan::scan(bytes));
+        let found = uncleared(bytes, self.cleared);
+        if let Some(suspects) = self.suspects.as_mut().filter(|_| found) {
+            let mut note = |layer: &[u8]| {
+                suspects.note(layer, &cordon_scan::scan(layer));
                 false
             };
             in_layers(bytes, PERCENT_LAYERS, &mut note);
         }
-        let counts = |bytes: &[u8]| !suspects::are_cleared(bytes, self.cleared);
-        self.cleared.is_empty() || in_layers(bytes, PERCENT_LAYERS, &mut { counts })
+        found
     }
 
     /// Looks at bytes outside the spans, a list in order.
@@ -243,6 +235,12 @@ pub fn stands_outside(body: &[u8], spans: &[Range<usize>]) -> bool {
 #[must_use]
 pub fn in_bytes(bytes: &[u8]) -> bool {
     in_layers(bytes, PERCENT_LAYERS, &mut |layer| cordon_scan::first(layer).is_some())
+}
+
+/// The same, for numbers that are none of the cleared ones.
+fn uncleared(bytes: &[u8], cleared: &[Pan]) -> bool {
+    let mut is = |layer: &[u8]| !suspects::are_cleared(layer, cleared);
+    in_bytes(bytes) && (cleared.is_empty() || in_layers(bytes, PERCENT_LAYERS, &mut is))
 }
 
 /// Whether one of the layers is of the kind asked for.

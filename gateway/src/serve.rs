@@ -114,7 +114,7 @@ impl Prepared {
         hardening.register(&mut registry);
         let drain = Drain::on_signals(DEADLINE).map_err(StartError::Signals)?;
         let ledger = Ledger::new(log.clone());
-        let budget = Budget::new(self.config.ingress.exact_checks_per_minute);
+        let budget = Budget::new(self.config.leaks.exact_checks_per_minute);
         let gateway = Arc::new(Gateway::new(
             self.plan,
             ledger,

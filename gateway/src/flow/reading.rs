@@ -40,7 +40,7 @@ impl Watch {
         let search = Search::new(self.inside);
         match (self.check, self.on_leak) {
             (LeakCheck::Exact, OnLeak::Mask | OnLeak::Report(_)) => search.suspecting(),
-            (LeakCheck::Plausible, OnLeak::Report(_)) => search.to_the_end(),
+            (LeakCheck::Plausible, OnLeak::Report(_)) => search.suspecting(),
             (_, OnLeak::Deny | OnLeak::Mask | OnLeak::Tokenize) => search,
         }
     }
@@ -83,7 +83,10 @@ pub(super) fn noted<Op>(
     let mut findings: Vec<_> = spared.into_iter().flatten().map(Finding::excepted).collect();
     findings.extend((head.reports() || body.reports()).then_some(Finding::INSIDE));
     let excepted = if findings.is_empty() { Arc::default() } else { Arc::clone(&fields.exceptions) };
-    let suspects = head.suspects().with(body.suspects());
+    let suspects = match watch.check {
+        LeakCheck::Exact => head.suspects().with(body.suspects()),
+        LeakCheck::Plausible => Suspects::default(),
+    };
     Noted {
         loose: watch.on_leak,
         leak,

@@ -30,6 +30,8 @@ impl Finding {
     pub const NOT_KNOWN: Self = finding("body", "not-known", "not-known.body");
     /// Card numbers in an answer were masked.
     pub const MASKED_ANSWER: Self = finding("answer", "masked", "masked.answer");
+    /// There are none in the answer to a request whose own were compared with the vault's.
+    pub const CLEAN_ANSWER: Self = finding("answer", "clean", "clean.answer");
     /// They became tokens.
     pub const TOKENIZED_ANSWER: Self = finding("answer", "tokenized", "tokenized.answer");
     /// They were passed on.

@@ -63,6 +63,12 @@ impl Suspects {
         }
     }
 
+    /// The numbers.
+    #[must_use]
+    pub fn pans(&self) -> &[Pan] {
+        &self.pans
+    }
+
     /// Those of another part of the request as well.
     #[must_use]
     pub fn with(mut self, other: Self) -> Self {

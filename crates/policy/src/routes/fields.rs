@@ -182,7 +182,7 @@ pub(super) fn check_places(
     }
     for (key, span, text) in &places.keys {
         if !seen.insert((key, text.clone())) {
-            row.fault(span, format!("another row of this route is at \"{text}\" too"), None);
+            row.fault(span, format!("another field of this route is at \"{text}\" too"), None);
         }
     }
 }

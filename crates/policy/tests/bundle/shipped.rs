@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use cordon_policy::{
-    Bundle, Content, EgressOp, ExpiryFormat, IngressOp, OnLeak, PathPattern, Role, Scope, StatementEffect,
-    shipped,
+    Bundle, Content, EgressOp, ExpiryFormat, IngressOp, LeakCheck, OnLeak, PathPattern, Role, Scope,
+    StatementEffect, shipped,
 };
 
 use crate::fixture::{Files, folder};
@@ -80,9 +80,10 @@ fn its_data_are_typed() {
     assert!(processor.admits("203.0.113.5".parse().unwrap()));
     assert!(!processor.admits("203.0.113.77".parse().unwrap()));
     let forbids = bundle.statements().filter(|statement| statement.effect == StatementEffect::Forbid).count();
-    assert_eq!((bundle.statements().count(), forbids), (15, 3));
+    assert_eq!((bundle.statements().count(), forbids), (16, 3));
 
-    let [signup] = bundle.ingress() else { panic!("one way in") };
+    let [signup, notes] = bundle.ingress() else { panic!("two ways in") };
+    assert_eq!((notes.on_leak, notes.leak_check), (OnLeak::Mask, LeakCheck::Exact));
     assert_eq!(signup.path, PathPattern::Exact("/signup".to_owned()));
     assert_eq!((signup.upstream.authority().as_str(), signup.upstream.tls), ("10.20.2.10:7001", false));
     assert_eq!((signup.max_body, signup.on_leak), (64 * 1024, OnLeak::Deny));

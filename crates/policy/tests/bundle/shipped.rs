@@ -98,3 +98,34 @@ fn its_data_are_typed() {
     assert_eq!(ops, [EgressOp::Reveal, EgressOp::RevealCvv, EgressOp::RevealExpiry(ExpiryFormat::MmSlashYy)]);
     assert_eq!(charge.fields[0].places.form.as_deref(), Some("card[number]"));
 }
+
+#[test]
+fn no_gateway_may_ask_which_cards_are_known_unless_a_route_does() {
+    let ask = || cordon_policy::Ask {
+        collection: Some("cards"),
+        ..cordon_policy::Ask::new("gateway-ingress", true, "10.20.0.7".parse().unwrap())
+    };
+    assert!(Files::shipped().parse().unwrap().decide::<cordon_policy::Recognize>(&ask()).is_ok());
+    let without = Files::shipped().replace("routes.toml", "leak_check = \"exact\"\n", "");
+    assert!(without.parse().unwrap().decide::<cordon_policy::Recognize>(&ask()).is_err());
+}
+
+#[test]
+fn what_is_allowed_for_a_time_only_is_listed_with_its_last_day() {
+    let lines = "on_leak = \"report\"\non_leak_reason = \"r\"\non_leak_until = \"2026-01-31\"\n\
+        exception = [{ in = \"answer\", json = \"$.order\", reason = \"r\", approved_by = \"ann\", until = \"2025-12-31\" }]";
+    let bundle = Files::shipped().replace("routes.toml", "on_leak = \"deny\"", lines).parse().unwrap();
+    let shown: Vec<String> = bundle
+        .passing()
+        .iter()
+        .map(|one| format!("{}: {} until {}", one.route, one.what, one.until))
+        .collect();
+    assert_eq!(
+        shown,
+        [
+            "signup: on_leak = \"report\" until 2026-01-31",
+            "signup: exception at $.order, approved by ann until 2025-12-31"
+        ]
+    );
+    assert_eq!(Files::shipped().parse().unwrap().passing(), []);
+}

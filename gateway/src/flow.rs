@@ -322,26 +322,27 @@ fn edited<F, A: Action>(permitted: Permitted<F, A>, mut edits: Edits) -> Result<
 /// [`Fault::Leak`] when a card number stands where none is declared and cannot be masked.
 pub fn scan<A: Action>(rewritten: Rewritten<A>, verdict: Verdict) -> Result<Scanned<A>, Fault> {
     let Rewritten { head, format, bytes, cards_at, mut noted, permit } = rewritten;
-    let cleared = verdict.cleared();
-    let body = match (&format, noted.leak, noted.loose) {
-        (Some(format), Some(_), OnLeak::Mask) => {
-            // It has to be possible for every number, or the refusal would tell which ones are known.
+    let body = match (&format, noted.in_body, noted.loose) {
+        (Some(format), true, OnLeak::Mask) => {
+            // It has to be possible for every number, or the refusal would tell which ones are known; and known ones
+            // take the same work as others.
             let all = leak::mask(format, &bytes, noted.sight(&[])).map_err(|_left| LEAK)?;
-            let some = || leak::mask(format, &bytes, noted.sight(cleared)).map_err(|_left| LEAK);
-            // And known ones take the same work as others.
-            if matches!(verdict, Verdict::AllCount) { all } else { some()? }
+            match &verdict {
+                Verdict::AllCount => all,
+                Verdict::Cleared(some) => leak::mask(format, &bytes, noted.sight(some)).unwrap_or(all),
+            }
         }
-        (Some(format), Some(_), OnLeak::Tokenize) => {
+        (Some(format), true, OnLeak::Tokenize) => {
             leak::reread(format, bytes, noted.sight(&[])).map_err(|_left| LEAK)?
         }
-        (_, Some(_), OnLeak::Report(_)) => Clean::but_reported(bytes),
-        (Some(format), None, _) => {
+        (_, true, OnLeak::Report(_)) => Clean::but_reported(bytes),
+        (Some(format), false, _) => {
             let mut spared = noted.excepted.spans(noted.today, format, &bytes).map_err(|_changed| LEAK)?;
             spared.extend(cards_at);
             spared.sort_by_key(|span| span.start);
             leak::outside(bytes, &spared).map_err(Fault::Leak)?
         }
-        (None, _, _) | (Some(_), Some(_), OnLeak::Deny) => {
+        (None, _, _) | (Some(_), true, OnLeak::Deny) => {
             leak::outside(bytes, &cards_at).map_err(Fault::Leak)?
         }
     };

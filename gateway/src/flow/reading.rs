@@ -51,8 +51,10 @@ impl Watch {
 pub(super) struct Noted {
     /// What is done about numbers outside the fields.
     pub(super) loose: OnLeak,
-    /// Where there is one, if any.
+    /// Where there is one, if any: in the head, else in the body.
     pub(super) leak: Option<Place>,
+    /// Whether there is one in the body.
+    pub(super) in_body: bool,
     /// Those whose fate the vault decides.
     pub(super) suspects: Suspects,
     /// How many they were.
@@ -83,6 +85,7 @@ pub(super) fn noted<Op>(
     let mut findings: Vec<_> = spared.into_iter().flatten().map(Finding::excepted).collect();
     findings.extend((head.reports() || body.reports()).then_some(Finding::INSIDE));
     let excepted = if findings.is_empty() { Arc::default() } else { Arc::clone(&fields.exceptions) };
+    let in_body = leak.is_some() && body.found().is_some();
     let suspects = match watch.check {
         LeakCheck::Exact => head.suspects().with(body.suspects()),
         LeakCheck::Plausible => Suspects::default(),
@@ -90,6 +93,7 @@ pub(super) fn noted<Op>(
     Noted {
         loose: watch.on_leak,
         leak,
+        in_body,
         suspected: suspects.len(),
         suspects,
         findings,

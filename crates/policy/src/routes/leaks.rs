@@ -52,6 +52,21 @@ pub(super) fn leak_check(row: &mut Row<'_, '_, '_>, on_leak: Option<OnLeak>) -> 
     Some(found.map_or(LeakCheck::Plausible, toml::Spanned::into_inner))
 }
 
+/// `timings`. Many of them would tell which questions the vault took longer over.
+pub(super) fn timings(row: &mut Row<'_, '_, '_>, check: Option<LeakCheck>) -> bool {
+    let timings = row.flag("timings");
+    if timings && check == Some(LeakCheck::Exact) {
+        let span = row.span();
+        let help = "leave `timings` out: the vault's time is no client's business here";
+        row.fault(
+            &span,
+            "`timings` beside `leak_check = \"exact\"` would show the vault's work",
+            Some(help.to_owned()),
+        );
+    }
+    timings
+}
+
 /// Places of one side's declared fields.
 pub(super) type Taken<'f> = Vec<&'f Places>;
 

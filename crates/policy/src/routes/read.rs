@@ -95,7 +95,7 @@ impl<'d> Reading<'d> {
         let hosts: Vec<String> = hosts.into_iter().map(Spanned::into_inner).collect();
         let leak_check = leaks::leak_check(&mut row, common.on_leak);
         let exceptions = leaks::exceptions(&mut row, taken, (&places(&fields), &places(&answer)));
-        let timings = row.flag("timings");
+        let timings = leaks::timings(&mut row, leak_check);
         self.claim("ingress", &hosts, &common, &mut row);
         row.finish();
         Some(IngressRoute {

@@ -9,6 +9,12 @@ const fn leak(new: &'static str, at: &'static str, message: &'static str, help: 
 /// The slips. A day that has passed is none.
 pub(crate) const IN_LEAKS: &[Slip] = &[
     leak(
+        "on_leak = \"mask\"\nleak_check = \"exact\"\ntimings = true",
+        "[[ingress]]",
+        "would show the vault's work",
+        "leave `timings` out",
+    ),
+    leak(
         "on_leak = \"report\"\non_leak_reason = \"r\"",
         "[[ingress]]",
         "has no `on_leak_until`",

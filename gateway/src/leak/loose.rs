@@ -162,8 +162,8 @@ mod tests {
 
     const PAN: &str = "4111111111111111";
 
-    fn cut(format: &Format, body: &str, spared: &[Range<usize>]) -> Result<String, Unmaskable> {
-        let loose = Loose::find(format, body.as_bytes(), spared)?;
+    fn cut(format: &Format, body: &str, spared: Option<Range<usize>>) -> Result<String, Unmaskable> {
+        let loose = Loose::find(format, body.as_bytes(), spared.as_slice())?;
         let mut count = 0;
         let edits = loose.edits(|_| {
             count += 1;
@@ -178,26 +178,26 @@ mod tests {
         let body =
             r#"{"a":"x 4111 1111 1111 1111, \u00e9 5555555555554444 y","b":"4242-4242-4242-4242","c":1}"#;
         let wanted = "{\"a\":\"x <1>, \u{e9} 5555555555554444 y\",\"b\":\"<3>\",\"c\":1}";
-        assert_eq!(cut(&Format::Json, body, &[]).unwrap(), wanted);
-        assert_eq!(cut(&Format::Json, r#"{"a":"b"}"#, &[]).unwrap(), r#"{"a":"b"}"#);
+        assert_eq!(cut(&Format::Json, body, None).unwrap(), wanted);
+        assert_eq!(cut(&Format::Json, r#"{"a":"b"}"#, None).unwrap(), r#"{"a":"b"}"#);
     }
 
     #[test]
     fn what_is_left_alone_is_not_cut() {
         let body = format!("{{\"a\":\"{PAN}\",\"b\":\"{PAN}\"}}");
         assert_eq!(
-            cut(&Format::Json, &body, &[5..23]).unwrap(),
+            cut(&Format::Json, &body, Some(5..23)).unwrap(),
             format!("{{\"a\":\"{PAN}\",\"b\":\"<1>\"}}")
         );
         let text = format!("a {PAN} b {PAN}");
-        assert_eq!(cut(&Format::Text, &text, &[2..18]).unwrap(), format!("a {PAN} b <1>"));
+        assert_eq!(cut(&Format::Text, &text, Some(2..18)).unwrap(), format!("a {PAN} b <1>"));
         let line = format!("{PAN}AB{PAN}");
-        assert_eq!(cut(&Format::Fixed, &line, &[0..16]).unwrap(), format!("{PAN}AB<1>{}", " ".repeat(13)));
+        assert_eq!(cut(&Format::Fixed, &line, Some(0..16)).unwrap(), format!("{PAN}AB<1>{}", " ".repeat(13)));
     }
 
     #[test]
     fn a_span_across_a_value_that_is_not_written_as_it_reads_is_refused() {
         let body = format!("{{\"a\":\"\\u0078 {PAN}\"}}");
-        assert_eq!(cut(&Format::Json, &body, &[7..9]), Err(Unmaskable));
+        assert_eq!(cut(&Format::Json, &body, Some(7..9)), Err(Unmaskable));
     }
 }

@@ -8,7 +8,7 @@ use crate::exit::{Failure, Verdict};
 use crate::layout;
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
-use cordon_policy::{ActionKind, Ask, Bundle, Explanation, Faults, Statement, StatementEffect};
+use cordon_policy::{ActionKind, Ask, Bundle, Day, Explanation, Faults, Passing, Statement, StatementEffect};
 use serde::Serialize;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -25,6 +25,7 @@ pub(crate) enum Policies {
 /// `cordon policy check`.
 #[derive(Debug, Args)]
 #[command(after_help = "Exits 1 when the bundle has faults. Each is listed as file:line:column.
+What is allowed for a time only (exceptions, reported leaks) is noted from 30 days before its end.
 
 Examples:
   cordon policy check
@@ -84,6 +85,17 @@ struct Checked<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     digest: Option<&'a str>,
     faults: Vec<ShownFault<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    ending: Vec<Ending>,
+}
+
+/// Something that is allowed for a time only, soon or already over.
+#[derive(Debug, Serialize)]
+struct Ending {
+    route: String,
+    what: String,
+    until: String,
+    over: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -131,13 +143,15 @@ impl Check {
         match Bundle::load(&directory) {
             Ok(bundle) => {
                 let digest = Some(bundle.digest());
-                let answer = Checked { valid: true, directory: &directory, digest, faults: Vec::new() };
-                settings.console().answer(&answer, |_| summary(&bundle, &directory))?;
+                let (faults, ending) = (Vec::new(), ending(&bundle, Day::today()));
+                let answer = Checked { valid: true, directory: &directory, digest, faults, ending };
+                settings.console().answer(&answer, |answer| summary(&bundle, &directory, &answer.ending))?;
                 Ok(Verdict::Fine)
             }
             Err(faults) => {
                 let shown = faults.iter().map(shown_fault).collect();
-                let answer = Checked { valid: false, directory: &directory, digest: None, faults: shown };
+                let (digest, ending) = (None, Vec::new());
+                let answer = Checked { valid: false, directory: &directory, digest, faults: shown, ending };
                 settings.console().answer(&answer, |_| fault_list(&faults, &directory))?;
                 Ok(Verdict::Refused)
             }
@@ -198,7 +212,19 @@ fn ipnet_address(range: &ipnet::IpNet) -> IpAddr {
     range.hosts().next().unwrap_or_else(|| range.addr())
 }
 
-fn summary(bundle: &Bundle, directory: &Path) -> String {
+/// What a bundle allows for a time only and not much longer.
+fn ending(bundle: &Bundle, today: Day) -> Vec<Ending> {
+    let soon = bundle.passing().into_iter().filter(|passing| passing.until.days_from(today) <= NOTED_DAYS);
+    let shown = |passing: Passing| Ending {
+        over: passing.until.is_over(today),
+        until: passing.until.to_string(),
+        route: passing.route,
+        what: passing.what,
+    };
+    soon.map(shown).collect()
+}
+
+fn summary(bundle: &Bundle, directory: &Path, ending: &[Ending]) -> String {
     let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
     let parts = [
         layout::counted(number(bundle.services().count()), "service"),
@@ -214,6 +240,10 @@ fn summary(bundle: &Bundle, directory: &Path) -> String {
     ];
     if bundle.development() {
         rows.push(("Note", "a development bundle: a live environment refuses it".to_owned()));
+    }
+    for Ending { route, what, until, over } in ending {
+        let when = if *over { "ended on" } else { "ends on" };
+        rows.push(("Note", format!("route \"{route}\": {what} {when} {until}")));
     }
     layout::rows(&rows)
 }
@@ -266,6 +296,9 @@ fn shown_statement(statement: &Statement) -> ShownStatement<'_> {
         line: statement.line,
     }
 }
+
+/// Time enough to ask again whether it is needed.
+const NOTED_DAYS: i32 = 30;
 
 #[cfg(test)]
 mod tests {
@@ -323,6 +356,33 @@ mod tests {
     }
 
     #[test]
+    fn what_ends_soon_is_noted() {
+        let routes = "[[ingress]]\nname = \"orders\"\nhosts = [\"a.test\"]\nmethods = [\"POST\"]\npath = \"/\"\n\
+            upstream = \"http://127.0.0.1:1\"\nservice = \"operator\"\ncollection = \"cards\"\ncontent = [\"json\"]\n\
+            exception = [{ in = \"request\", json = \"$.order\", reason = \"r\", approved_by = \"ann\", \
+            until = \"2026-03-31\" }]\n";
+        let mut files = vec![
+            ("schema.cedarschema", shipped::SCHEMA),
+            ("segments.toml", SEGMENTS),
+            ("routes.toml", routes),
+        ];
+        files.extend_from_slice(shipped::POLICIES);
+        let bundle = Bundle::parse(&files, Path::new(".")).unwrap_or_else(|faults| panic!("{faults}"));
+        let noted = |today: &str| {
+            let ending = ending(&bundle, Day::parse(today).unwrap());
+            summary(&bundle, Path::new("."), &ending)
+                .lines()
+                .skip(3)
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+                .join("\n")
+        };
+        assert!(!noted("2026-02-28").contains("orders"));
+        assert!(noted("2026-03-01").contains("exception at $.order, approved by ann ends on 2026-03-31"));
+        assert!(noted("2026-04-01").contains("ended on 2026-03-31"));
+    }
+
+    #[test]
     fn an_explanation_names_statement_file_and_line() {
         let bundle = bundle(SEGMENTS).unwrap();
         let explain = asked("inspect");
@@ -352,7 +412,7 @@ mod tests {
 
     #[test]
     fn the_summary_counts_in_plain_words() {
-        let text = summary(&bundle(SEGMENTS).unwrap(), Path::new("p"));
+        let text = summary(&bundle(SEGMENTS).unwrap(), Path::new("p"), &[]);
         assert!(text.contains("1 service, 0 destinations, 0 ways in, 0 ways out"), "{text}");
     }
 }

@@ -21,5 +21,5 @@ fuzz_target!(|bytes: &[u8]| {
     if let Ok(decoded) = codings.undo(WipedBytes::from(coded.to_vec()), LIMIT) {
         assert!(decoded.len() <= LIMIT);
     }
-    let _found = inside::holds(coded);
+    let _found = inside::holds(coded, &[]);
 });

@@ -5,10 +5,11 @@
 
 pub mod fields;
 
-use crate::body::{self, Format};
+use crate::body::Format;
 use crate::coding::{CodingError, Codings};
+use crate::flow::head_fields;
 use crate::head;
-use crate::leak::{self, Place, Search, echo::Echoes};
+use crate::leak::{self, Place, Search, Sight, echo::Echoes, exception::Exceptions, finding::Finding};
 use crate::media::{self, Answer as Kind};
 use crate::plan::Fields;
 use crate::problem::Fault;
@@ -16,7 +17,7 @@ use crate::upstream::Answer;
 use bytes::Bytes;
 use cordon_daemon::Body;
 use cordon_daemon::body::{WipedBytes, full};
-use cordon_policy::{AnswerOp, Content, Field, LookInside, OnLeak};
+use cordon_policy::{AnswerOp, Content, Day, Exception, Field, LookInside, OnLeak, Side};
 use cordon_wire::REQUEST_ID;
 use fields::Cuts;
 use http::header::{ACCEPT_RANGES, CONTENT_ENCODING, ETAG, HeaderName};
@@ -26,7 +27,7 @@ use std::fmt;
 /// How an answer is judged.
 #[derive(Debug)]
 pub struct Rules<'r> {
-    /// What to do with a card number that was not revealed by this request.
+    /// What to do with a card number that was not revealed by this request, today.
     pub on_leak: OnLeak,
     /// And with one that an encoding hides.
     pub inside: LookInside,
@@ -36,12 +37,19 @@ pub struct Rules<'r> {
     pub from_outside: bool,
     /// Types that the route's fields of answers are in.
     pub declared: &'r [Content],
+    /// Where something like a card number may stand.
+    pub exceptions: &'r Exceptions,
+    /// The day.
+    pub today: Day,
 }
 
-/// The types in which the fields of an answer may stand.
+/// The types in which the fields and exceptions of an answer may stand.
 #[must_use]
-pub fn declared_types(fields: &[Field<AnswerOp>]) -> Vec<Content> {
-    let in_one = |content: &Content| fields.iter().any(|field| field.places.stand_in(*content));
+pub fn declared_types(fields: &[Field<AnswerOp>], exceptions: &[Exception]) -> Vec<Content> {
+    let of_answers = exceptions.iter().filter(|exception| exception.side == Side::Answer);
+    let places = fields.iter().map(|field| &field.places);
+    let places: Vec<_> = places.chain(of_answers.map(|exception| &exception.places)).collect();
+    let in_one = |content: &Content| places.iter().any(|places| places.stand_in(*content));
     Content::ALL.into_iter().filter(in_one).collect()
 }
 
@@ -65,20 +73,28 @@ pub fn decode(mut answer: Answer, limit: usize) -> Result<Answer, Fault> {
     Ok(answer)
 }
 
-/// What the route's fields ask of an answer; `None` when it has none.
+/// What the route's fields ask of an answer, and where card numbers outside of them become tokens, those as well; `None`
+/// when there is nothing to ask.
 ///
 /// # Errors
-/// [`Fault::UpstreamRefused`] for one that cannot be read.
-pub fn cuts(answer: &Answer, fields: &Fields<AnswerOp>, declared: &[Content]) -> Result<Option<Cuts>, Fault> {
-    if fields.is_empty() {
+/// [`Fault::UpstreamRefused`] for one that cannot be read, [`Fault::AnswerLeak`] for a number that was just revealed.
+pub fn cuts(answer: &Answer, fields: &Fields<AnswerOp>, rules: &Rules<'_>) -> Result<Option<Cuts>, Fault> {
+    let loose = rules.on_leak == OnLeak::Tokenize;
+    if fields.is_empty() && !loose {
         return Ok(None);
     }
-    let kind = media::of_answer(&answer.headers, declared).map_err(|_unknown| NOT_INSPECTABLE)?;
+    let kind = media::of_answer(&answer.headers, rules.declared).map_err(|_unknown| NOT_INSPECTABLE)?;
     let format = match kind {
         Kind::Structured(format) if !answer.body.is_empty() => Some(format),
         Kind::Structured(_) | Kind::Text | Kind::Opaque => None,
     };
-    Cuts::find(answer, format.as_ref(), fields).map(Some).map_err(|_not_read| NOT_INSPECTABLE)
+    let mut cuts = Cuts::find(answer, format.as_ref(), fields).map_err(|_not_read| NOT_INSPECTABLE)?;
+    if let (true, Some(format)) = (loose, &format) {
+        let spared = rules.exceptions.spans(rules.today, format, &answer.body);
+        let spared = spared.map_err(|_not_read| NOT_INSPECTABLE)?;
+        cuts.take_loose((format, &answer.body), spared, rules.echoes)?;
+    }
+    Ok(Some(cuts))
 }
 
 /// Drops the headers that describe bytes which are not those any more.
@@ -99,8 +115,7 @@ pub struct Screened {
     status: StatusCode,
     headers: HeaderMap,
     body: Bytes,
-    masked: bool,
-    inside: bool,
+    findings: Vec<Finding>,
 }
 
 impl fmt::Debug for Screened {
@@ -110,16 +125,16 @@ impl fmt::Debug for Screened {
 }
 
 impl Screened {
-    /// Whether card numbers were masked in it.
+    /// The upstream's status.
     #[must_use]
-    pub const fn masked(&self) -> bool {
-        self.masked
+    pub const fn status(&self) -> StatusCode {
+        self.status
     }
 
-    /// Whether a card number inside an encoding is to be reported.
+    /// What was found and does not stop it.
     #[must_use]
-    pub const fn reports(&self) -> bool {
-        self.inside
+    pub fn findings(&self) -> &[Finding] {
+        &self.findings
     }
 
     /// What it takes to keep it, in bytes.
@@ -152,9 +167,15 @@ impl Screened {
 pub fn screen(answer: Answer, rules: &Rules<'_>) -> Result<Screened, Fault> {
     let Answer { status, mut headers, body } = answer;
     let echoed = |bytes: &[u8]| rules.echoes.stands_in(bytes);
-    let mut search = Search::new(rules.inside);
-    search.look_at_headers(&headers);
-    if search.found().is_some() || headers.values().any(|value| echoed(value.as_bytes())) {
+    let reports = matches!(rules.on_leak, OnLeak::Report(_));
+    let search = Search::new(rules.inside);
+    let mut search = if reports { search.suspecting() } else { search };
+    let aside = head_fields::locate_in_headers(&headers, &rules.exceptions.head);
+    let aside = aside.map_err(|_not_read| NOT_INSPECTABLE)?;
+    let aside = rules.exceptions.spared_heads(aside, rules.today, 0, &mut search);
+    search.look_at_headers(&headers, &aside);
+    let found = if reports { search.denied() } else { search.found() };
+    if found.is_some() || headers.values().any(|value| echoed(value.as_bytes())) {
         return Err(Fault::AnswerLeak);
     }
     let kind = media::of_answer(&headers, rules.declared).map_err(|_unknown| NOT_INSPECTABLE)?;
@@ -163,21 +184,31 @@ pub fn screen(answer: Answer, rules: &Rules<'_>) -> Result<Screened, Fault> {
     }
     match &kind {
         _ if body.is_empty() => {}
-        Kind::Structured(format) => look_through(&mut search, format, &body, rules.echoes)?,
+        Kind::Structured(format) => look_through(&mut search, (format, &body), rules)?,
         Kind::Text => search.look(Place::Body, &body),
         Kind::Opaque if rules.from_outside => search.look(Place::Body, &body),
         Kind::Opaque => {}
     }
-    let inside = search.reports();
-    match (search.found(), kind, rules.on_leak) {
-        (None, _, _) => Ok(Screened { status, headers, body: shared(body), masked: false, inside }),
+    let mut findings = Vec::new();
+    findings.extend(search.spared().map(|_place| Finding::EXCEPTED_ANSWER));
+    findings.extend(search.reports().then_some(Finding::INSIDE_ANSWER));
+    let body = match (search.found(), kind, rules.on_leak) {
+        (None, _, _) => body,
         (Some(Place::Body), Kind::Structured(format), OnLeak::Mask) => {
-            let body = leak::mask(&format, &body, rules.inside).map_err(|_left| Fault::AnswerLeak)?;
+            let Rules { inside, exceptions, today, .. } = *rules;
+            let sight = Sight { inside, exceptions, today, cleared: &[] };
+            let body = leak::mask(&format, &body, sight).map_err(|_left| Fault::AnswerLeak)?;
             forget_bytes(&mut headers);
-            Ok(Screened { status, headers, body: shared(body.into_inner()), masked: true, inside })
+            findings.push(Finding::MASKED_ANSWER);
+            body.into_inner()
         }
-        (Some(_), Kind::Structured(_) | Kind::Text | Kind::Opaque, _) => Err(Fault::AnswerLeak),
-    }
+        (Some(_), _, OnLeak::Report(_)) if search.denied().is_none() => {
+            findings.push(Finding::REPORTED_ANSWER);
+            body
+        }
+        (Some(_), Kind::Structured(_) | Kind::Text | Kind::Opaque, _) => return Err(Fault::AnswerLeak),
+    };
+    Ok(Screened { status, headers, body: shared(body), findings })
 }
 
 /// Wiped with its last copy.
@@ -185,16 +216,12 @@ fn shared(body: WipedBytes) -> Bytes {
     Bytes::from_owner(body)
 }
 
-/// Looks at the decoded keys and values as well as at the bytes.
-fn look_through(search: &mut Search, format: &Format, body: &[u8], echoes: &Echoes) -> Result<(), Fault> {
+/// Looks at the decoded keys and values as well as at the bytes. No exception is one for a number that was just revealed.
+fn look_through(search: &mut Search<'_>, body: (&Format, &[u8]), rules: &Rules<'_>) -> Result<(), Fault> {
     let mut echoed = false;
-    let mut heard = |text: &str| {
-        search.look(Place::Body, text.as_bytes());
-        echoed = echoed || echoes.stands_in(text.as_bytes());
-    };
-    let declared = body::Declared::default();
-    body::locate(format, body, &declared, &mut heard).map_err(|_not_read| NOT_INSPECTABLE)?;
-    search.look(Place::Body, body);
+    let mut heard = |text: &str| echoed = echoed || rules.echoes.stands_in(text.as_bytes());
+    let read = rules.exceptions.look_through(rules.today, search, body, &mut heard);
+    read.map_err(|_not_read| NOT_INSPECTABLE)?;
     if echoed { Err(Fault::AnswerLeak) } else { Ok(()) }
 }
 

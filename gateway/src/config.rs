@@ -47,6 +47,9 @@ pub struct Config {
     /// Certificates to show to destinations, by their names.
     #[serde(default)]
     pub client_certificates: HashMap<String, IdentityConfig>,
+    /// What is done about numbers outside of declared fields.
+    #[serde(default)]
+    pub leaks: LeaksConfig,
     /// What is kept of requests that carry an `Idempotency-Key`.
     #[serde(default)]
     pub idempotency: IdempotencyConfig,
@@ -86,6 +89,21 @@ pub struct IngressConfig {
     /// Which service of the bundle this ingress is, where several have the role.
     #[serde(default)]
     pub service: Option<String>,
+}
+
+/// `[leaks]`
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LeaksConfig {
+    /// How many numbers outside of declared fields the vault is asked about in a minute for one client.
+    pub exact_checks_per_minute: u32,
+}
+
+impl Default for LeaksConfig {
+    /// Order numbers that look like cards are few, and who tries out cards needs many.
+    fn default() -> Self {
+        Self { exact_checks_per_minute: 30 }
+    }
 }
 
 /// `[egress]`

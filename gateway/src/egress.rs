@@ -12,6 +12,8 @@ use crate::gateway::{Ending, Gateway};
 use crate::head;
 use crate::idempotency::{self, Claim, Claimed, Fingerprint, Hold, REPLAYED};
 use crate::leak::echo::Echoes;
+use crate::leak::finding::Finding;
+use crate::leak::suspects::Verdict;
 use crate::ledger::{Exchange, Way};
 use crate::metrics::Plane;
 use crate::plan::{EgressPlan, Plan};
@@ -31,7 +33,6 @@ use cordon_wire::{DetokenizeRequest, Items, Revealed, SettleRequest, Tokenized};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Version, request};
 use hyper::body::Incoming;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// The egress of one worker, with connections of its own.
@@ -102,7 +103,8 @@ impl Egress {
         way.signer.admit(&headers)?;
         let inbound = flow::receive(parts, headers, incoming, intake).await?;
         let key = key.map(|key| (key, self.fingerprint(&inbound, &parts.headers, way)));
-        let parsed = flow::parse_egress(inbound, &way.fields, self.gateway.environment, route.look_inside)?;
+        let sight = (route.look_inside, self.gateway.today());
+        let parsed = flow::parse_egress(inbound, &way.fields, self.gateway.environment, sight)?;
         // A service is known by its verified client certificate alone, so the connection is authenticated.
         let ask = Ask {
             route: Some(&route.name),
@@ -127,17 +129,14 @@ impl Egress {
                     }
                     Claimed::Before(outcome) => {
                         let _recorded = self.gateway.ledger.replays(exchange, way).await?;
-                        (outcome?, true)
+                        let screened = outcome?;
+                        exchange.told.answered(screened.status().as_u16());
+                        (screened, true)
                     }
                 }
             }
         };
-        if screened.masked() {
-            self.note_found(exchange, way, ("answer", "masked"), "masked.answer").await?;
-        }
-        if screened.reports() {
-            self.note_found(exchange, way, ("inside", "reported"), "reported.answer").await?;
-        }
+        self.gateway.note(Plane::Egress, exchange, Way::Out(way), screened.findings()).await?;
         let mut response = screened.respond(parts.method == Method::HEAD, &exchange.id);
         if replayed {
             response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
@@ -167,13 +166,11 @@ impl Egress {
         let route = &way.route;
         let tokens = permitted.fields().tokens().to_vec();
         self.gateway.admits(&way.target)?;
-        let cards = self.reveal(&permitted, way, service).await?;
+        let cards = self.reveal(exchange, &permitted, (way, service)).await?;
         let held = held_for(&tokens, &cards);
         let (rewritten, echoes) = permitted.rewrite(cards)?;
-        let scanned = flow::scan(rewritten)?;
-        if scanned.reports() {
-            self.note_found(exchange, way, ("inside", "reported"), "reported.inside").await?;
-        }
+        let scanned = flow::scan(rewritten, Verdict::AllCount)?;
+        self.gateway.note(Plane::Egress, exchange, Way::Out(way), scanned.findings()).await?;
         let receipt = self.gateway.ledger.sends(exchange, way, scanned.permit(), &tokens).await?;
         let mut outbound = scanned.release(receipt, HeaderMap::new());
         way.signer.sign(&mut outbound, way.target.authority(), self.gateway.seconds())?;
@@ -183,10 +180,10 @@ impl Egress {
                 outbound.may_be_repeated();
             }
         }
-        let (limit, answered) = (answer_limit(route.max_body), AtomicBool::new(false));
-        let answer = self.upstreams.send_noting(&way.target, outbound, limit, route.timeout, &answered).await;
+        let (limit, told) = (answer_limit(route.max_body), &exchange.told);
+        let answer = self.upstreams.send_noting(&way.target, outbound, limit, route.timeout, told).await;
         self.gateway.learns(&way.target, &answer);
-        let answered = answered.load(Ordering::Acquire);
+        let answered = told.was_answered();
         if answered && !held.is_empty() {
             self.settle(exchange, way, service, held).await;
         }
@@ -215,45 +212,42 @@ impl Egress {
     ) -> Result<Screened, Fault> {
         let route = &way.route;
         let mut answer = answer::decode(answer, answer_limit(route.max_body))?;
-        if let Some(cuts) = answer::cuts(&answer, &way.answer, &way.answer_types)? {
-            let tokens = self.tokenize(&cuts, way).await?;
-            let tokens = cuts.make(&mut answer, tokens)?;
-            if !tokens.is_empty() {
-                let _recorded = self.gateway.ledger.answers(exchange, Way::Out(way), &tokens).await?;
-            }
-        }
+        let today = self.gateway.today();
         let rules = Rules {
-            on_leak: route.on_leak,
+            on_leak: route.on_leak.on(today),
             inside: route.look_inside,
             echoes,
             from_outside: true,
             declared: &way.answer_types,
+            exceptions: &way.answer.exceptions,
+            today,
         };
+        if let Some(cuts) = answer::cuts(&answer, &way.answer, &rules)? {
+            let found = cuts.cut_loose().then_some(Finding::TOKENIZED_ANSWER);
+            let tokens = self.tokenize(exchange, &cuts, way).await?;
+            let tokens = cuts.make(&mut answer, tokens)?;
+            if !tokens.is_empty() {
+                let _recorded = self.gateway.ledger.answers(exchange, Way::Out(way), &tokens).await?;
+                self.gateway.note(Plane::Egress, exchange, Way::Out(way), found.as_slice()).await?;
+            }
+        }
         answer::screen(answer, &rules)
     }
 
     /// One call to the vault for all card numbers of an answer, or none. It is made with the identity that may only
     /// tokenize: the one that reveals may not.
-    async fn tokenize(&self, cuts: &Cuts, way: &EgressPlan) -> Result<Option<Items<Tokenized>>, Fault> {
+    async fn tokenize(
+        &self,
+        exchange: &Exchange,
+        cuts: &Cuts,
+        way: &EgressPlan,
+    ) -> Result<Option<Items<Tokenized>>, Fault> {
         let Some(request) = cuts.request()? else { return Ok(None) };
         let _turn = self.gateway.admission.turn().await?;
         let started = self.gateway.monotonic();
         let answer = self.tokenizer.tokenize(&way.route.collection, request).await;
-        self.gateway.metrics.called_vault(Plane::Egress, self.gateway.monotonic().saturating_sub(started));
+        self.gateway.called_vault(Plane::Egress, exchange, started);
         answer.map(Some).map_err(|error| Fault::of_vault(&error))
-    }
-
-    /// Records a card number that did not stop the request.
-    async fn note_found(
-        &self,
-        exchange: &Exchange,
-        way: &EgressPlan,
-        (place, outcome): (&'static str, &'static str),
-        reason: &'static str,
-    ) -> Result<(), Fault> {
-        self.gateway.metrics.leaked(Plane::Egress, place, outcome);
-        let _recorded = self.gateway.ledger.finds(exchange, Way::Out(way), reason).await?;
-        Ok(())
     }
 
     /// Tells the vault that the destination answered: approved or declined, no security code may be held for its cards
@@ -267,9 +261,12 @@ impl Egress {
             route: way.route.name.clone(),
             items: tokens.into_iter().map(Into::into).collect(),
         };
+        let started = self.gateway.monotonic();
         let settled =
             tokio::time::timeout(SETTLE_WITHIN, self.revealer.settle(&way.route.collection, &request));
-        let done = match settled.await {
+        let settled = settled.await;
+        exchange.told.vault_took(self.gateway.monotonic().saturating_sub(started));
+        let done = match settled {
             Ok(Ok(_items)) => true,
             Ok(Err(error)) => {
                 tracing::warn!(request = exchange.id, %error, "security codes are not settled");
@@ -289,9 +286,9 @@ impl Egress {
     /// One call to the vault for all tokens of the request, or none.
     async fn reveal(
         &self,
+        exchange: &Exchange,
         permitted: &Permitted<Tokens, Send>,
-        way: &EgressPlan,
-        service: &Service,
+        (way, service): (&EgressPlan, &Service),
     ) -> Result<Vec<Revealed>, Fault> {
         let tokens = permitted.fields();
         let Some(items) = tokens.items() else { return Ok(Vec::new()) };
@@ -305,7 +302,7 @@ impl Egress {
         let _turn = self.gateway.admission.turn().await?;
         let started = self.gateway.monotonic();
         let answer = self.revealer.detokenize(&way.route.collection, &request).await;
-        self.gateway.metrics.called_vault(Plane::Egress, self.gateway.monotonic().saturating_sub(started));
+        self.gateway.called_vault(Plane::Egress, exchange, started);
         tokens.cards(answer.map_err(|error| Fault::of_vault(&error))?)
     }
 }

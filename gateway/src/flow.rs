@@ -6,12 +6,13 @@
 
 pub mod cards;
 pub mod head_fields;
+mod reading;
 pub mod spots;
 pub mod tokens;
 
-use crate::body::{self, Format};
+use crate::body::Format;
 use crate::coding::Codings;
-use crate::leak::{self, Clean, Place, Search};
+use crate::leak::{self, Clean, Place};
 use crate::media;
 use crate::plan::Fields;
 use crate::problem::Fault;
@@ -22,14 +23,19 @@ use cordon_audit::Receipt;
 use cordon_card::Environment;
 use cordon_daemon::body::{BodyError, WipedBytes, read_body};
 use cordon_policy::{
-    Action, Ask, Bundle, Content, EgressOp, Forward, IngressOp, LookInside, OnLeak, Permit, Send,
+    Action, Ask, Bundle, Content, Day, EgressOp, Forward, IngressOp, LookInside, OnLeak, Permit, Send,
 };
 use cordon_wire::{Revealed, Tokenized};
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, request};
 use hyper::body::{Body, Incoming};
 use leak::echo::Echoes;
-use spots::{Edits, Found};
+use leak::finding::Finding;
+use leak::loose::Loose;
+use leak::suspects::{Suspects, Verdict};
+pub use reading::Watch;
+use reading::{Noted, Read, noted, read};
+use spots::Edits;
 use std::fmt;
 use std::ops::Range;
 use std::time::Duration;
@@ -70,17 +76,6 @@ pub struct Parsed<F> {
     noted: Noted,
 }
 
-/// What was found in a request that does not stop it.
-#[derive(Debug, Clone, Copy)]
-struct Noted {
-    /// A card number that the route wants masked.
-    leaks: bool,
-    /// One inside an encoding that the route wants reported.
-    inside: bool,
-    /// What the route wants of such.
-    rule: LookInside,
-}
-
 /// A parsed request that the policy allows.
 #[derive(Debug)]
 pub struct Permitted<F, A: Action> {
@@ -105,7 +100,7 @@ pub struct Rewritten<A: Action> {
 pub struct Scanned<A: Action> {
     head: Head,
     body: Clean<WipedBytes>,
-    noted: Noted,
+    findings: Vec<Finding>,
     permit: Permit<A>,
 }
 
@@ -130,15 +125,6 @@ pub struct Intake<'r> {
     pub content: &'r [Content],
     /// Bytes of body.
     pub max_body: u64,
-}
-
-/// What a route does with a card number outside its fields.
-#[derive(Debug, Clone, Copy)]
-pub struct Watch {
-    /// Where it stands open.
-    pub on_leak: OnLeak,
-    /// Where an encoding hides it.
-    pub inside: LookInside,
 }
 
 /// Reads a request's body and undoes its content coding. `headers` are those that may go on.
@@ -187,16 +173,30 @@ pub fn parse_ingress(
     fields: &Fields<IngressOp>,
     watch: Watch,
 ) -> Result<Parsed<Cards>, Fault> {
-    let (found, mut search, head) = read(&inbound, fields, watch.inside)?;
-    let cards = Cards::collect(&found, fields, &mut search)?;
-    let leak = search.found();
-    match leak {
-        Some(Place::Body) if watch.on_leak == OnLeak::Mask => {}
-        Some(place) => return Err(Fault::Leak(place)),
-        None => {}
+    let Read { found, mut body, head, spared } = read(&inbound, fields, watch)?;
+    let mut cards = Cards::collect(&found, fields, &mut body)?;
+    let leak = head.found().or(body.found());
+    let passes = match (leak, watch.on_leak) {
+        (None, _) => true,
+        (Some(_), OnLeak::Report(_)) => head.denied().or(body.denied()).is_none(),
+        // What else there is, the outcome is read again for.
+        (Some(place), OnLeak::Mask | OnLeak::Tokenize) => place == Place::Body,
+        (Some(_), OnLeak::Deny) => false,
+    };
+    if let Some(place) = leak.filter(|_| !passes) {
+        return Err(Fault::Leak(head.denied().or(body.denied()).unwrap_or(place)));
     }
-    let noted =
-        Noted { leaks: leak.is_some(), inside: search.reports() || head.reports(), rule: watch.inside };
+    let noted = noted(fields, watch, leak, (head, body));
+    if leak.is_some()
+        && watch.on_leak == OnLeak::Tokenize
+        && let Some(format) = &inbound.format
+    {
+        let loose = Loose::find(format, &inbound.bytes, &spared).map_err(|_across| LEAK)?;
+        cards.take_loose(loose)?;
+        let bytes = inbound.bytes.to_vec();
+        let (tried, _) = cards.trial()?.apply(WipedBytes::from(bytes))?;
+        let _clean = leak::reread(format, tried, noted.sight(&[])).map_err(|_left| LEAK)?;
+    }
     Ok(Parsed { fields: cards, noted, inbound })
 }
 
@@ -209,41 +209,16 @@ pub fn parse_egress(
     inbound: Inbound,
     fields: &Fields<EgressOp>,
     environment: Environment,
-    inside: LookInside,
+    (inside, today): (LookInside, Day),
 ) -> Result<Parsed<Tokens>, Fault> {
-    let (found, search, head) = read(&inbound, fields, inside)?;
-    if let Some(place) = search.found() {
+    let watch = Watch::strict(inside, today);
+    let Read { found, body, head, .. } = read(&inbound, fields, watch)?;
+    if let Some(place) = head.found().or(body.found()) {
         return Err(Fault::Leak(place));
     }
     let tokens = Tokens::collect(&found, fields, environment)?;
-    let noted = Noted { leaks: false, inside: search.reports() || head.reports(), rule: inside };
+    let noted = noted(fields, watch, None, (head, body));
     Ok(Parsed { fields: tokens, noted, inbound })
-}
-
-/// Finds the declared fields, and looks everywhere else for card numbers: gives the search of the body and that of the
-/// head, which has found nothing that stops the request.
-fn read<'b, Op: Copy>(
-    inbound: &'b Inbound,
-    fields: &Fields<Op>,
-    inside: LookInside,
-) -> Result<(Vec<Found<'b>>, Search, Search), Fault> {
-    let Inbound { head, path_length, format, bytes } = inbound;
-    let misread = |error| Fault::of_body(error, |field| fields.label(field));
-    let outside = head_fields::locate(head, *path_length, &fields.head).map_err(misread)?;
-    let (mut in_head, mut in_body) = (Search::new(inside), Search::new(inside));
-    head_fields::look_outside(&mut in_head, head, *path_length, &outside);
-    if let Some(place) = in_head.found() {
-        return Err(Fault::Leak(place));
-    }
-    let mut found: Vec<_> = outside.into_iter().map(Found::from).collect();
-    if let Some(format) = format {
-        let mut heard = |text: &str| in_body.look(Place::Body, text.as_bytes());
-        let leaves = body::locate(format, bytes, &fields.declared, &mut heard).map_err(misread)?;
-        let spans: Vec<_> = leaves.iter().map(|leaf| leaf.span.clone()).collect();
-        in_body.look_outside(Place::Body, bytes, &spans);
-        found.extend(leaves.into_iter().map(Found::from));
-    }
-    Ok((found, in_body, in_head))
 }
 
 impl<F> Parsed<F> {
@@ -261,6 +236,11 @@ impl<F, A: Action> Permitted<F, A> {
     /// What the vault is to be asked.
     pub const fn fields(&self) -> &F {
         &self.parsed.fields
+    }
+
+    /// Numbers about which the vault is to be asked whether it knows them.
+    pub fn take_suspects(&mut self) -> Suspects {
+        std::mem::take(&mut self.parsed.noted.suspects)
     }
 }
 
@@ -295,7 +275,7 @@ impl Permitted<Tokens, Send> {
     /// As [`Permitted::rewrite`] and [`scan`].
     pub fn preview(self) -> Result<Preview, Fault> {
         let words = self.parsed.fields.words();
-        let Scanned { head, body, .. } = scan(edited(self, words)?)?;
+        let Scanned { head, body, .. } = scan(edited(self, words)?, Verdict::AllCount)?;
         Ok(Preview { head, body: body.into_inner() })
     }
 }
@@ -338,18 +318,44 @@ fn edited<F, A: Action>(permitted: Permitted<F, A>, mut edits: Edits) -> Result<
     Ok(Rewritten { head, format, bytes, cards_at, noted, permit })
 }
 
-/// Looks at the body as it will be sent.
+/// Looks at the body as it will be sent. `verdict` says which numbers outside the fields count.
 ///
 /// # Errors
 /// [`Fault::Leak`] when a card number stands where none is declared and cannot be masked.
-pub fn scan<A: Action>(rewritten: Rewritten<A>) -> Result<Scanned<A>, Fault> {
-    let Rewritten { head, format, bytes, cards_at, noted, permit } = rewritten;
-    let body = match format {
-        // `leaks` is set only where the route says that card numbers are masked.
-        Some(format) if noted.leaks => leak::mask(&format, &bytes, noted.rule).map_err(|_left| Place::Body),
-        Some(_) | None => leak::outside(bytes, &cards_at),
+pub fn scan<A: Action>(rewritten: Rewritten<A>, verdict: Verdict) -> Result<Scanned<A>, Fault> {
+    let Rewritten { head, format, bytes, cards_at, mut noted, permit } = rewritten;
+    let body = match (&format, noted.in_body, noted.loose) {
+        (Some(format), true, OnLeak::Mask) => {
+            // It has to be possible for every number, or the refusal would tell which ones are known; and known ones
+            // take the same work as others.
+            let all = leak::mask(format, &bytes, noted.sight(&[])).map_err(|_left| LEAK)?;
+            match &verdict {
+                Verdict::AllCount => all,
+                Verdict::Cleared(some) => leak::mask(format, &bytes, noted.sight(some)).unwrap_or(all),
+            }
+        }
+        (Some(format), true, OnLeak::Tokenize) => {
+            leak::reread(format, bytes, noted.sight(&[])).map_err(|_left| LEAK)?
+        }
+        (_, true, OnLeak::Report(_)) => Clean::but_reported(bytes),
+        (Some(format), false, _) => {
+            let mut spared = noted.excepted.spans(noted.today, format, &bytes).map_err(|_changed| LEAK)?;
+            spared.extend(cards_at);
+            spared.sort_by_key(|span| span.start);
+            leak::outside(bytes, &spared).map_err(Fault::Leak)?
+        }
+        (None, _, _) | (Some(_), true, OnLeak::Deny) => {
+            leak::outside(bytes, &cards_at).map_err(Fault::Leak)?
+        }
     };
-    Ok(Scanned { head, body: body.map_err(Fault::Leak)?, noted, permit })
+    let finding = noted.leak.map(|place| match (&verdict, noted.loose) {
+        (Verdict::Cleared(cleared), _) if cleared.len() == noted.suspected => Finding::NOT_KNOWN,
+        (_, OnLeak::Tokenize) => Finding::TOKENIZED,
+        (_, OnLeak::Report(_)) => Finding::reported(place),
+        (_, OnLeak::Mask | OnLeak::Deny) => Finding::MASKED,
+    });
+    noted.findings.extend(finding);
+    Ok(Scanned { head, body, findings: noted.findings, permit })
 }
 
 impl<A: Action> Scanned<A> {
@@ -358,14 +364,9 @@ impl<A: Action> Scanned<A> {
         &self.permit
     }
 
-    /// Whether card numbers were masked in it.
-    pub const fn masked(&self) -> bool {
-        self.noted.leaks
-    }
-
-    /// Whether a card number inside an encoding is to be reported.
-    pub const fn reports(&self) -> bool {
-        self.noted.inside
+    /// What was found and does not stop it.
+    pub fn findings(&self) -> &[Finding] {
+        &self.findings
     }
 
     /// Releases the request, once: the permit and the proof that its line is durable are used up. `added` are headers
@@ -438,6 +439,7 @@ impl From<BodyError> for Fault {
     }
 }
 
+const LEAK: Fault = Fault::Leak(Place::Body);
 /// Time for a request's body to arrive.
 const BODY_WITHIN: Duration = Duration::from_secs(30);
 

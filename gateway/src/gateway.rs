@@ -4,6 +4,8 @@
 
 use crate::admission::{Admission, LimitsConfig};
 use crate::idempotency::Outcomes;
+use crate::leak::budget::Budget;
+use crate::leak::finding::Finding;
 use crate::ledger::{Exchange, Ledger, Way};
 use crate::metrics::{Metrics, Plane};
 use crate::plan::Plan;
@@ -14,6 +16,7 @@ use cordon_card::Environment;
 use cordon_daemon::Body;
 use cordon_daemon::body::discard;
 use cordon_daemon::clock::{Clock, SystemClock};
+use cordon_policy::Day;
 use hyper::body::{Body as _, Incoming};
 use hyper::header::EXPECT;
 use hyper::{HeaderMap, Response};
@@ -37,7 +40,22 @@ pub struct Gateway {
     pub admission: Arc<Admission>,
     /// When a target that does not answer is left alone.
     breaker: BreakerConfig,
+    /// How much each client may have the vault asked about.
+    pub budget: Budget,
     clock: SystemClock,
+}
+
+/// What bounds how much is kept and taken on.
+#[derive(Debug)]
+pub struct Bounds {
+    /// Room for what came of requests that carry an idempotency key.
+    pub outcomes: Arc<Outcomes>,
+    /// How much each client may have the vault asked about.
+    pub budget: Budget,
+    /// How much is taken on at once.
+    pub limits: LimitsConfig,
+    /// When a target that does not answer is left alone.
+    pub breaker: BreakerConfig,
 }
 
 /// A plan and since when it is in force.
@@ -55,13 +73,13 @@ impl Gateway {
         ledger: Ledger,
         metrics: Metrics,
         environment: Environment,
-        outcomes: Arc<Outcomes>,
-        (limits, breaker): (LimitsConfig, BreakerConfig),
+        bounds: Bounds,
     ) -> Self {
         let clock = SystemClock::new();
         let in_force = RwLock::new(InForce { plan: Arc::new(plan), since: clock.now() });
+        let Bounds { outcomes, budget, limits, breaker } = bounds;
         let admission = Admission::new(limits);
-        Self { in_force, ledger, metrics, environment, outcomes, admission, breaker, clock }
+        Self { in_force, ledger, metrics, environment, outcomes, budget, admission, breaker, clock }
     }
 
     /// The plan in force. A request keeps the one it began with.
@@ -113,6 +131,37 @@ impl Gateway {
         self.clock.now().as_second()
     }
 
+    /// The day, by which what is allowed for a time only is judged.
+    #[must_use]
+    pub fn today(&self) -> Day {
+        Day::at(self.seconds())
+    }
+
+    /// Records what was found in a message and does not stop it.
+    ///
+    /// # Errors
+    /// [`Fault::Audit`]: the message must not be passed on.
+    pub async fn note(
+        &self,
+        plane: Plane,
+        exchange: &Exchange,
+        way: Way<'_>,
+        findings: &[Finding],
+    ) -> Result<(), Fault> {
+        for finding in findings {
+            self.metrics.leaked(plane, finding.place, finding.outcome);
+            let _recorded = self.ledger.finds(exchange, way, finding.reason).await?;
+        }
+        Ok(())
+    }
+
+    /// Counts a call to the vault that began then.
+    pub fn called_vault(&self, plane: Plane, exchange: &Exchange, began: Duration) {
+        let took = self.monotonic().saturating_sub(began);
+        self.metrics.called_vault(plane, took);
+        exchange.told.vault_took(took);
+    }
+
     /// Ends a request: counts it, and turns a fault into its recorded refusal.
     pub async fn conclude(
         &self,
@@ -121,7 +170,7 @@ impl Gateway {
         result: Result<Response<Body>, Fault>,
     ) -> Response<Body> {
         let Ending { plane, exchange, way, headers, started } = request;
-        let (response, outcome) = match result {
+        let (mut response, outcome) = match result {
             Ok(response) => (response, "passed"),
             Err(fault) => {
                 if let Some(place) = fault.leaked_at() {
@@ -139,6 +188,7 @@ impl Gateway {
         };
         let took = self.monotonic().saturating_sub(started);
         self.metrics.answered(plane, way.route_name(), outcome, took);
+        exchange.told.tell(way, took, response.headers_mut());
         response
     }
 }

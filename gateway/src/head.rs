@@ -4,6 +4,7 @@
 //! that a check relied on (threat B31, B33, B34). Tests: `head/tests.rs`.
 
 use crate::problem::Fault;
+use crate::told::SERVER_TIMING;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, request};
 
@@ -53,7 +54,7 @@ pub fn of_egress(received: &HeaderMap) -> HeaderMap {
 #[must_use]
 pub fn of_answer(received: &HeaderMap, keep_length: bool) -> HeaderMap {
     let mut kept = end_to_end(received);
-    drop_where(&mut kept, is_ours);
+    drop_where(&mut kept, |name| is_ours(name) || name == SERVER_TIMING.as_str());
     if keep_length && let Some(length) = received.get(header::CONTENT_LENGTH) {
         kept.insert(header::CONTENT_LENGTH, length.clone());
     }

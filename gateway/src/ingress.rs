@@ -10,6 +10,8 @@ use crate::flow::{self, Intake, Permitted, Watch};
 use crate::gateway::{Ending, Gateway};
 use crate::head;
 use crate::leak::echo::Echoes;
+use crate::leak::finding::Finding;
+use crate::leak::suspects::{Suspects, Verdict};
 use crate::ledger::{Exchange, Way};
 use crate::metrics::Plane;
 use crate::plan::{IngressPlan, Plan};
@@ -21,7 +23,7 @@ use cordon_client::Tokenizer;
 use cordon_daemon::Body;
 use cordon_daemon::telemetry::RequestId;
 use cordon_daemon::tls::Peer;
-use cordon_policy::{Ask, Forward};
+use cordon_policy::{Ask, Forward, OnLeak};
 use cordon_wire::{REQUEST_ID, Tokenized};
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Response, request};
@@ -80,47 +82,69 @@ impl Ingress {
         let _place = self.gateway.admission.enter(Client::outside(exchange.source))?;
         let intake = Intake { content: &route.content, max_body: route.max_body };
         let inbound = flow::receive(parts, head::of_ingress(&parts.headers), incoming, intake).await?;
-        let watch = Watch { on_leak: route.on_leak, inside: route.look_inside };
+        let today = self.gateway.today();
+        let (on_leak, inside) = (route.on_leak.on(today), route.look_inside);
+        let watch = Watch { on_leak, inside, check: route.leak_check, today };
         let parsed = flow::parse_ingress(inbound, &way.fields, watch)?;
-        let permitted = parsed.permit::<Forward>(&plan.bundle, &ask(plan, way, exchange.source))?;
+        let mut permitted = parsed.permit::<Forward>(&plan.bundle, &ask(plan, way, exchange.source))?;
         self.gateway.admits(&way.target)?;
-        let tokens = self.tokenize(&permitted, way).await?;
-        let scanned = flow::scan(permitted.rewrite(&tokens)?)?;
-        if scanned.masked() {
-            self.note_found(exchange, way, ("body", "masked"), "masked.body").await?;
-        }
-        if scanned.reports() {
-            self.note_found(exchange, way, ("inside", "reported"), "reported.inside").await?;
-        }
+        let suspects = permitted.take_suspects();
+        let suspected = !suspects.is_empty();
+        let verdict = self.recognize(exchange, suspects, way).await;
+        let tokens = self.tokenize(exchange, &permitted, way).await?;
+        let scanned = flow::scan(permitted.rewrite(&tokens)?, verdict)?;
+        self.gateway.note(Plane::Ingress, exchange, Way::In(way), scanned.findings()).await?;
         let receipt = self.gateway.ledger.forwards(exchange, way, scanned.permit(), &tokens).await?;
         let outbound = scanned.release(receipt, added);
         let limit = answer_limit(route.max_body);
-        let answer = self.upstreams.send(&way.target, outbound, limit, route.timeout).await;
+        let told = &exchange.told;
+        let answer = self.upstreams.send_noting(&way.target, outbound, limit, route.timeout, told).await;
         self.gateway.learns(&way.target, &answer);
         let mut answer = answer::decode(answer?, limit)?;
-        if let Some(cuts) = answer::cuts(&answer, &way.answer, &way.answer_types)? {
-            let _no_tokens = cuts.make(&mut answer, None)?;
-        }
         let rules = Rules {
-            on_leak: route.on_leak,
-            inside: route.look_inside,
+            // A client outside gets no token for a number that its service should not have: no answer tells which is known.
+            on_leak: if on_leak == OnLeak::Tokenize { OnLeak::Mask } else { on_leak },
+            inside,
             echoes: &Echoes::default(),
             from_outside: false,
             declared: &way.answer_types,
+            exceptions: &way.answer.exceptions,
+            today,
         };
-        let screened = answer::screen(answer, &rules)?;
-        if screened.masked() {
-            self.note_found(exchange, way, ("answer", "masked"), "masked.answer").await?;
+        if let Some(cuts) = answer::cuts(&answer, &way.answer, &rules)? {
+            let _no_tokens = cuts.make(&mut answer, None)?;
         }
-        if screened.reports() {
-            self.note_found(exchange, way, ("inside", "reported"), "reported.answer").await?;
+        let screened = answer::screen(answer, &rules)?;
+        self.gateway.note(Plane::Ingress, exchange, Way::In(way), screened.findings()).await?;
+        if suspected && !screened.findings().contains(&Finding::MASKED_ANSWER) {
+            // A known number was masked before and comes back without a finding: that must not be quicker.
+            self.gateway.note(Plane::Ingress, exchange, Way::In(way), &[Finding::CLEAN_ANSWER]).await?;
         }
         Ok(screened.respond(parts.method == Method::HEAD, &exchange.id))
+    }
+
+    /// Which numbers outside the fields count. A request that has some costs one call, whatever comes of it; where the
+    /// vault may not or cannot be asked, all of them count.
+    async fn recognize(&self, exchange: &Exchange, suspects: Suspects, way: &IngressPlan) -> Verdict {
+        let question = suspects.question().filter(|question| {
+            let now = self.gateway.monotonic();
+            self.gateway.budget.spend(exchange.source, question.items.len(), now)
+        });
+        let Some(question) = question else { return suspects.judged(None) };
+        let Ok(_turn) = self.gateway.admission.turn().await else { return suspects.judged(None) };
+        let started = self.gateway.monotonic();
+        let answer = self.tokenizer.recognize(&way.route.collection, &question).await;
+        self.gateway.called_vault(Plane::Ingress, exchange, started);
+        if let Err(error) = &answer {
+            tracing::warn!(request = exchange.id, %error, "the vault does not say which numbers it knows");
+        }
+        suspects.judged(answer.ok())
     }
 
     /// One call to the vault for all cards of the request, or none.
     async fn tokenize(
         &self,
+        exchange: &Exchange,
         permitted: &Permitted<Cards, Forward>,
         way: &IngressPlan,
     ) -> Result<Vec<Tokenized>, Fault> {
@@ -129,21 +153,8 @@ impl Ingress {
         let _turn = self.gateway.admission.turn().await?;
         let started = self.gateway.monotonic();
         let answer = self.tokenizer.tokenize(&way.route.collection, request).await;
-        self.gateway.metrics.called_vault(Plane::Ingress, self.gateway.monotonic().saturating_sub(started));
+        self.gateway.called_vault(Plane::Ingress, exchange, started);
         cards.tokens(answer.map_err(|error| Fault::of_vault(&error))?)
-    }
-
-    /// Records a card number that did not stop the request.
-    async fn note_found(
-        &self,
-        exchange: &Exchange,
-        way: &IngressPlan,
-        (place, outcome): (&'static str, &'static str),
-        reason: &'static str,
-    ) -> Result<(), Fault> {
-        self.gateway.metrics.leaked(Plane::Ingress, place, outcome);
-        let _recorded = self.gateway.ledger.finds(exchange, Way::In(way), reason).await?;
-        Ok(())
     }
 
     /// What the service is told by us: the request's id, its trace, and who asked for which host.

@@ -3,17 +3,26 @@
 //! Must never report what it found, only where; and never pass what it could not look at. Works on decoded forms as
 //! well as on raw bytes (threat B37 to B44). Tests: `leak/tests.rs`.
 
+pub mod budget;
 pub mod echo;
+pub mod exception;
+pub mod finding;
 pub mod inside;
+pub mod loose;
+pub mod suspects;
 
-use crate::body::{self, BodyError, Declared, Format};
+use crate::body::{self, Format};
+use crate::flow::head_fields::HeadLeaf;
 use cordon_card::{Pan, Truncation};
 use cordon_daemon::body::WipedBytes;
-use cordon_policy::LookInside;
+use cordon_policy::{Day, LookInside};
+use exception::Exceptions;
 use http::HeaderMap;
+use loose::Loose;
 use memchr::memchr;
 use percent_encoding::percent_decode;
 use std::ops::Range;
+use suspects::Suspects;
 use zeroize::Zeroizing;
 
 /// The part of a message in which a card number was found.
@@ -47,24 +56,50 @@ impl Place {
 
 /// A search in one message, by one route's rule of how deep to look.
 #[derive(Debug)]
-pub struct Search {
+pub struct Search<'p> {
     rule: LookInside,
     open: Option<Place>,
     inside: bool,
+    /// Something could not be looked at.
+    blind: Option<Place>,
+    spared: Option<Place>,
+    /// Numbers that may stand anywhere.
+    cleared: &'p [Pan],
+    /// Numbers that stand open, noted where they will not stop the message: then the search goes on to its end.
+    suspects: Option<Suspects>,
 }
 
-impl Search {
+impl<'p> Search<'p> {
     /// A search that has found nothing.
     #[must_use]
     pub const fn new(rule: LookInside) -> Self {
-        Self { rule, open: None, inside: false }
+        let (open, blind, spared) = (None, None, None);
+        Self { rule, open, inside: false, blind, spared, cleared: &[], suspects: None }
+    }
+
+    /// The same, but these numbers may stand anywhere.
+    #[must_use]
+    pub fn clearing(self, cleared: &'p [Pan]) -> Self {
+        Self { cleared, ..self }
+    }
+
+    /// The same, to its end whatever stands open, and notes each such number.
+    #[must_use]
+    pub fn suspecting(self) -> Self {
+        Self { suspects: Some(Suspects::default()), ..self }
     }
 
     /// The place of a number that may not be passed on, if there is one.
     #[must_use]
     pub fn found(&self) -> Option<Place> {
-        let denied = self.inside && self.rule == LookInside::Deny;
-        self.open.or(denied.then_some(Place::Inside))
+        self.open.or(self.denied())
+    }
+
+    /// The same, but for numbers that stand open.
+    #[must_use]
+    pub fn denied(&self) -> Option<Place> {
+        let inside = self.inside && self.rule == LookInside::Deny;
+        self.blind.or(inside.then_some(Place::Inside))
     }
 
     /// Whether there is a number that is only to be reported.
@@ -73,16 +108,58 @@ impl Search {
         self.inside && self.rule == LookInside::Report
     }
 
+    /// Where a number stands that an exception lets stand, if there is one.
+    #[must_use]
+    pub const fn spared(&self) -> Option<Place> {
+        self.spared
+    }
+
+    /// The numbers that were noted.
+    #[must_use]
+    pub fn suspects(self) -> Suspects {
+        self.suspects.unwrap_or_default()
+    }
+
     /// Looks at bytes of no known structure: as they are, below percent-encoding, and as deep as the rule says.
     pub fn look(&mut self, place: Place, bytes: &[u8]) {
-        if self.open.is_some() {
+        if self.open.is_some() && self.suspects.is_none() {
             return;
         }
-        if in_bytes(bytes) {
-            self.open = Some(place);
-        } else if self.rule != LookInside::Off && !self.inside {
-            self.inside = inside::holds(bytes);
+        if self.is_found(bytes) {
+            self.open.get_or_insert(place);
+            if self.suspects.is_none() {
+                return;
+            }
         }
+        self.look_inside(bytes);
+    }
+
+    /// Looks at bytes in which a number may stand open.
+    fn spare(&mut self, place: Place, bytes: &[u8]) {
+        if in_bytes(bytes) {
+            self.spared.get_or_insert(place);
+        }
+        self.look_inside(bytes);
+    }
+
+    /// What stands open besides is no finding of its own: undoing the escapes of a text shows all of the text.
+    fn look_inside(&mut self, bytes: &[u8]) {
+        if self.rule != LookInside::Off && !self.inside {
+            let open = self.suspects.as_ref().map_or(self.cleared, Suspects::pans);
+            self.inside = inside::holds(bytes, open);
+        }
+    }
+
+    fn is_found(&mut self, bytes: &[u8]) -> bool {
+        let found = uncleared(bytes, self.cleared);
+        if let Some(suspects) = self.suspects.as_mut().filter(|_| found) {
+            let mut note = |layer: &[u8]| {
+                suspects.note(layer, &cordon_scan::scan(layer));
+                false
+            };
+            in_layers(bytes, PERCENT_LAYERS, &mut note);
+        }
+        found
     }
 
     /// Looks at bytes outside the spans, a list in order.
@@ -90,7 +167,7 @@ impl Search {
         for gap in gaps(bytes, spans) {
             match gap {
                 Some(gap) => self.look(place, gap),
-                None => self.open = Some(place),
+                None => self.blind = Some(place),
             }
         }
     }
@@ -104,22 +181,13 @@ impl Search {
         }
     }
 
-    /// Looks through a body: its decoded keys and values, and its bytes.
-    ///
-    /// # Errors
-    /// [`BodyError`] for a body that cannot be read; it must not be passed on.
-    pub fn look_through(&mut self, format: &Format, body: &[u8]) -> Result<(), BodyError> {
-        let mut heard = |text: &str| self.look(Place::Body, text.as_bytes());
-        body::locate(format, body, &Declared::default(), &mut heard)?;
-        self.look(Place::Body, body);
-        Ok(())
-    }
-
-    /// Looks at the names and values of headers.
-    pub fn look_at_headers(&mut self, headers: &HeaderMap) {
+    /// Looks at the names of headers, and at the values but those of `spared`.
+    pub fn look_at_headers(&mut self, headers: &HeaderMap, spared: &[HeadLeaf]) {
         for (name, value) in headers {
             self.look(Place::Header, name.as_str().as_bytes());
-            self.look(Place::Header, value.as_bytes());
+            if !spared.iter().any(|leaf| leaf.is_value_of(name)) {
+                self.look(Place::Header, value.as_bytes());
+            }
         }
     }
 }
@@ -131,7 +199,7 @@ fn gaps<'b>(bytes: &'b [u8], spans: &[Range<usize>]) -> impl Iterator<Item = Opt
     starts.zip(ends).map(|(start, end)| bytes.get(start..end))
 }
 
-/// Proof that a scan of `T` found nothing. Made here alone.
+/// Proof that a scan of `T` found nothing, or nothing that stops it. Made by scans alone.
 #[derive(Debug)]
 pub struct Clean<T>(T);
 
@@ -139,6 +207,11 @@ impl<T> Clean<T> {
     /// What was scanned.
     pub fn into_inner(self) -> T {
         self.0
+    }
+
+    /// What was scanned with a finding that the route wants passed on.
+    pub const fn but_reported(found: T) -> Self {
+        Self(found)
     }
 }
 
@@ -161,11 +234,18 @@ pub fn stands_outside(body: &[u8], spans: &[Range<usize>]) -> bool {
 /// to three times.
 #[must_use]
 pub fn in_bytes(bytes: &[u8]) -> bool {
-    in_layers(bytes, PERCENT_LAYERS)
+    in_layers(bytes, PERCENT_LAYERS, &mut |layer| cordon_scan::first(layer).is_some())
 }
 
-fn in_layers(bytes: &[u8], left: usize) -> bool {
-    if cordon_scan::first(bytes).is_some() || stands_between_nuls(bytes) {
+/// The same, for numbers that are none of the cleared ones.
+fn uncleared(bytes: &[u8], cleared: &[Pan]) -> bool {
+    let mut is = |layer: &[u8]| !suspects::are_cleared(layer, cleared);
+    in_bytes(bytes) && (cleared.is_empty() || in_layers(bytes, PERCENT_LAYERS, &mut is))
+}
+
+/// Whether one of the layers is of the kind asked for.
+fn in_layers(bytes: &[u8], left: usize, is: &mut dyn FnMut(&[u8]) -> bool) -> bool {
+    if is(bytes) || without_nuls(bytes).is_some_and(|squeezed| is(&squeezed)) {
         return true;
     }
     if left == 0 || memchr(b'%', bytes).is_none() {
@@ -174,16 +254,13 @@ fn in_layers(bytes: &[u8], left: usize) -> bool {
     // With room for all of it: a growing buffer would leave copies behind that are not wiped.
     let mut decoded = Zeroizing::new(Vec::with_capacity(bytes.len()));
     decoded.extend(percent_decode(bytes));
-    in_layers(&decoded, left.saturating_sub(1))
+    in_layers(&decoded, left.saturating_sub(1), is)
 }
 
 /// In UTF-16 and UTF-32 every digit has NULs beside it.
-fn stands_between_nuls(bytes: &[u8]) -> bool {
-    if memchr(0, bytes).is_none() {
-        return false;
-    }
-    let squeezed = Zeroizing::new(bytes.iter().copied().filter(|byte| *byte != 0).collect::<Vec<_>>());
-    cordon_scan::first(&squeezed).is_some()
+fn without_nuls(bytes: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    memchr(0, bytes)?;
+    Some(Zeroizing::new(bytes.iter().copied().filter(|byte| *byte != 0).collect()))
 }
 
 /// A card number stands where it cannot be masked: in a key, in a JSON number, or across values.
@@ -191,23 +268,41 @@ fn stands_between_nuls(bytes: &[u8]) -> bool {
 #[error("the card number cannot be masked")]
 pub struct Unmaskable;
 
+/// How what was cut is read again.
+#[derive(Debug, Clone, Copy)]
+pub struct Sight<'p> {
+    /// How deep.
+    pub inside: LookInside,
+    /// What is left alone.
+    pub exceptions: &'p Exceptions,
+    /// The day on which it is.
+    pub today: Day,
+    /// Numbers that may stand anywhere.
+    pub cleared: &'p [Pan],
+}
+
 /// Replaces card numbers in the values of a body by their masked form, and reads the outcome again from the start.
 ///
 /// # Errors
 /// [`Unmaskable`] when a card number is left.
-pub fn mask(format: &Format, bytes: &[u8], rule: LookInside) -> Result<Clean<WipedBytes>, Unmaskable> {
-    let values = body::values(format, bytes).map_err(|_not_read| Unmaskable)?;
-    let edits: Vec<_> = values
-        .into_iter()
-        .filter_map(|leaf| {
-            let text = masked_text(leaf.text.expose(), Truncation::LastFour)?;
-            Some(body::edit::Edit { span: leaf.span, text: Some(text), writing: leaf.writing })
-        })
-        .collect();
-    let masked = body::edit::apply(bytes, &edits).map_err(|_misfit| Unmaskable)?.bytes;
-    let mut search = Search::new(rule);
-    search.look_through(format, &masked).map_err(|_not_read| Unmaskable)?;
-    if search.found().is_some() { Err(Unmaskable) } else { Ok(Clean(masked)) }
+pub fn mask(format: &Format, bytes: &[u8], sight: Sight<'_>) -> Result<Clean<WipedBytes>, Unmaskable> {
+    let spared = sight.exceptions.spans(sight.today, format, bytes).map_err(|_not_read| Unmaskable)?;
+    let loose = Loose::find(format, bytes, &spared)?;
+    let stays = |pan: &Pan| sight.cleared.iter().any(|known| known.expose() == pan.expose());
+    let edits =
+        loose.edits(|number| (!number.pan.as_ref().is_some_and(stays)).then(|| number.masked.clone()))?;
+    reread(format, body::edit::apply(bytes, &edits).map_err(|_misfit| Unmaskable)?.bytes, sight)
+}
+
+/// Reads a body from its start to its end, keys, values and bytes.
+///
+/// # Errors
+/// [`Unmaskable`] when there is a card number.
+pub fn reread(format: &Format, body: WipedBytes, sight: Sight<'_>) -> Result<Clean<WipedBytes>, Unmaskable> {
+    let mut search = Search::new(sight.inside).clearing(sight.cleared);
+    let read = sight.exceptions.look_through(sight.today, &mut search, (format, &body), &mut |_| ());
+    read.map_err(|_not_read| Unmaskable)?;
+    if search.found().is_some() { Err(Unmaskable) } else { Ok(Clean(body)) }
 }
 
 /// The text with every card number in it masked; `None` when there is none. A text that is a card number as a whole

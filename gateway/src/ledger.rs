@@ -4,6 +4,7 @@
 
 use crate::plan::{EgressPlan, IngressPlan};
 use crate::problem::Fault;
+use crate::told::Told;
 use cordon_audit::{Action, AuditError, Event, Log, Name, Outcome, Receipt};
 use cordon_card::Token;
 use cordon_policy::{Forward, Permit, Send};
@@ -11,7 +12,7 @@ use cordon_wire::Tokenized;
 use std::net::IpAddr;
 
 /// One request, as its audit lines name it.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Exchange {
     /// Its id, as text.
     pub id: String,
@@ -21,6 +22,8 @@ pub struct Exchange {
     pub who: Name,
     /// From where.
     pub source: IpAddr,
+    /// What its caller is told beside the answer.
+    pub told: Told,
 }
 
 impl Exchange {
@@ -28,7 +31,7 @@ impl Exchange {
     #[must_use]
     pub fn new(id: String, who: Name, source: IpAddr) -> Self {
         let name = Name::parse_or_withhold(&id);
-        Self { id, name, who, source }
+        Self { id, name, who, source, told: Told::default() }
     }
 
     fn event(&self, what: Action, outcome: Outcome) -> Event {

@@ -30,5 +30,6 @@ pub mod reload;
 pub mod route;
 pub mod serve;
 pub mod sign;
+pub mod told;
 pub mod trace;
 pub mod upstream;

@@ -7,6 +7,7 @@ use crate::answer::declared_types;
 use crate::body::Declared;
 use crate::config::IdentityConfig;
 use crate::flow::head_fields;
+use crate::leak::exception::Exceptions;
 use crate::problem::Fault;
 use crate::route::Matched;
 use crate::sign::{KeyConfig, KeyError, Signer};
@@ -15,8 +16,8 @@ use cordon_audit::Name;
 use cordon_card::Environment;
 use cordon_daemon::tls::{self, Identity, Roots, TlsError};
 use cordon_policy::{
-    AnswerOp, Bundle, Content, Destination, EgressOp, EgressRoute, Faults, Field, IngressOp, IngressRoute,
-    PathPattern, Role,
+    AnswerOp, Bundle, Content, Destination, EgressOp, EgressRoute, Exception, Faults, Field, IngressOp,
+    IngressRoute, PathPattern, Places, Role, Side,
 };
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
@@ -93,27 +94,35 @@ pub struct Fields<Op> {
     pub declared: Declared,
     /// Those outside of bodies.
     pub head: head_fields::Declared,
+    /// Places beside them in which something like a card number may stand; numbered behind them.
+    pub exceptions: Arc<Exceptions>,
     ops: Vec<Op>,
     labels: Vec<String>,
 }
 
 impl<Op: Copy> Fields<Op> {
-    /// Prepares the fields of a route.
-    pub fn new(fields: &[Field<Op>]) -> Self {
+    /// Prepares the fields of a route's requests.
+    pub fn new(fields: &[Field<Op>], exceptions: &[Exception]) -> Self {
+        let exceptions = of_side(exceptions, Side::Request);
+        let places = || fields.iter().map(|field| &field.places);
+        let excepted = || exceptions.iter().map(|exception| &exception.places);
         let head = fields.iter().enumerate();
         let head = head.filter_map(|(number, field)| Some((number, field.places.head.clone()?))).collect();
         Self {
-            declared: Declared::new(fields.iter().map(|field| &field.places)),
+            // Looked for together: a value that is both is contested, and refused.
+            declared: Declared::new(places().chain(excepted())),
             head: head_fields::Declared(head),
             ops: fields.iter().map(|field| field.op).collect(),
-            labels: fields.iter().map(|field| field.places.label()).collect(),
+            labels: places().chain(excepted()).map(Places::label).collect(),
+            exceptions: Arc::new(Exceptions::new(fields.len(), &exceptions)),
         }
     }
 
     /// Prepares those of a route's answers.
-    pub fn of_answers(fields: &[Field<Op>]) -> Self {
-        let strict = Self::new(fields);
-        Self { declared: strict.declared.lenient(), ..strict }
+    pub fn of_answers(fields: &[Field<Op>], exceptions: &[Exception]) -> Self {
+        let strict = Self::new(fields, &[]);
+        let exceptions = Exceptions::new(fields.len(), &of_side(exceptions, Side::Answer));
+        Self { declared: strict.declared.lenient(), exceptions: Arc::new(exceptions), ..strict }
     }
 
     /// Whether there are none.
@@ -133,6 +142,10 @@ impl<Op: Copy> Fields<Op> {
     pub fn label(&self, field: usize) -> String {
         self.labels.get(field).cloned().unwrap_or_default()
     }
+}
+
+fn of_side(exceptions: &[Exception], side: Side) -> Vec<&Exception> {
+    exceptions.iter().filter(|exception| exception.side == side).collect()
 }
 
 impl Plan {
@@ -269,9 +282,9 @@ fn ingress_plan(route: &IngressRoute) -> Result<IngressPlan, PlanError> {
         Some(_) | None => return Err(PlanError::Host(upstream.host.clone())),
     };
     Ok(IngressPlan {
-        fields: Fields::new(&route.fields),
-        answer: Fields::of_answers(&route.answer),
-        answer_types: declared_types(&route.answer),
+        fields: Fields::new(&route.fields, &route.exceptions),
+        answer: Fields::of_answers(&route.answer, &route.exceptions),
+        answer_types: declared_types(&route.answer, &route.exceptions),
         name: Name::parse_or_withhold(&route.name),
         service: Name::parse_or_withhold(&route.service),
         target: Arc::new(target),
@@ -286,9 +299,9 @@ fn egress_plan(
 ) -> Result<EgressPlan, PlanError> {
     let target = targets.get(&route.destination).ok_or_else(|| PlanError::Destination(route.name.clone()))?;
     Ok(EgressPlan {
-        fields: Fields::new(&route.fields),
-        answer: Fields::of_answers(&route.answer),
-        answer_types: declared_types(&route.answer),
+        fields: Fields::new(&route.fields, &route.exceptions),
+        answer: Fields::of_answers(&route.answer, &route.exceptions),
+        answer_types: declared_types(&route.answer, &route.exceptions),
         name: Name::parse_or_withhold(&route.name),
         destination: Name::parse_or_withhold(&route.destination),
         purpose: Name::parse_or_withhold(&route.purpose),

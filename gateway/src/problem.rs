@@ -12,7 +12,7 @@ use cordon_audit::Outcome;
 use cordon_client::ClientError;
 use cordon_daemon::Body;
 use cordon_daemon::body;
-use cordon_wire::{PROBLEM_JSON, Problem, ProblemCode, REQUEST_ID};
+use cordon_wire::{ERROR, PROBLEM_JSON, Problem, ProblemCode, REQUEST_ID};
 use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{Response, StatusCode};
 
@@ -275,6 +275,7 @@ impl Fault {
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(ERROR, HeaderValue::from_static(self.code().as_str()));
         if let Ok(id) = HeaderValue::from_str(request_id) {
             headers.insert(REQUEST_ID, id);
         }
@@ -377,6 +378,7 @@ mod tests {
         assert_eq!(parts.status, 422);
         assert_eq!(parts.headers.get("content-type").unwrap(), "application/problem+json");
         assert_eq!(parts.headers.get("cordon-request-id").unwrap(), "req_X");
+        assert_eq!(parts.headers.get("cordon-error").unwrap(), "leak-blocked");
         assert_eq!(problem.kind, "https://cordon.invalid/problems/leak-blocked");
         assert_eq!(
             (problem.detail.as_deref(), problem.instance.as_str()),

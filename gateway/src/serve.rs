@@ -6,9 +6,10 @@
 use crate::config::{Config, DrainConfig};
 use crate::control::{self, Desk, Socket};
 use crate::egress::Egress;
-use crate::gateway::Gateway;
+use crate::gateway::{Bounds, Gateway};
 use crate::idempotency::Outcomes;
 use crate::ingress::Ingress;
+use crate::leak::budget::Budget;
 use crate::ledger::Ledger;
 use crate::metrics::Metrics;
 use crate::plan::{Plan, PlanError, Secrets};
@@ -123,9 +124,13 @@ impl Prepared {
         let ledger = Ledger::new(log.clone());
         let ports = self.plan.ports();
         let config = Arc::new(self.config);
-        let bounds = (config.limits, config.breaker);
-        let gateway =
-            Arc::new(Gateway::new(self.plan, ledger, metrics, config.environment, self.outcomes, bounds));
+        let bounds = Bounds {
+            outcomes: self.outcomes,
+            budget: Budget::new(config.leaks.exact_checks_per_minute),
+            limits: config.limits,
+            breaker: config.breaker,
+        };
+        let gateway = Arc::new(Gateway::new(self.plan, ledger, metrics, config.environment, bounds));
         let listeners = vec![
             ingress_listener(&config, self.ingress, &gateway, self.tokenizer.clone()).on(ingress),
             egress_listener(&config, self.egress, &gateway, (self.revealer, self.tokenizer)).on(egress),

@@ -9,6 +9,7 @@ mod retry;
 
 use crate::flow::Outbound;
 use crate::problem::Fault;
+use crate::told::Told;
 use breaker::Breaker;
 use bytes::Bytes;
 use connect::{ConnectError, Connector};
@@ -26,9 +27,9 @@ use rustls_pki_types::ServerName;
 use std::collections::HashMap;
 use std::error::Error;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Where a target's connections go.
 #[derive(Debug, Clone)]
@@ -172,10 +173,11 @@ impl Upstreams {
         limit: usize,
         within: Duration,
     ) -> Result<Answer, Fault> {
-        self.send_noting(target, outbound, limit, within, &AtomicBool::new(false)).await
+        self.send_noting(target, outbound, limit, within, &Told::default()).await
     }
 
-    /// The same, and sets `answered` once the head of an answer is there, whatever becomes of the rest.
+    /// The same, and notes in `told` the status once the head of an answer is there, whatever becomes of the rest, and how
+    /// long it took.
     ///
     /// # Errors
     /// As [`Upstreams::send`].
@@ -185,10 +187,13 @@ impl Upstreams {
         outbound: Outbound,
         limit: usize,
         within: Duration,
-        answered: &AtomicBool,
+        told: &Told,
     ) -> Result<Answer, Fault> {
-        let exchange = self.exchange(target, outbound, (limit, within), answered);
-        tokio::time::timeout(within, exchange).await.unwrap_or(Err(Fault::UpstreamTimeout))
+        let started = Instant::now();
+        let exchange = self.exchange(target, outbound, (limit, within), told);
+        let answer = tokio::time::timeout(within, exchange).await.unwrap_or(Err(Fault::UpstreamTimeout));
+        told.upstream_took(started.elapsed());
+        answer
     }
 
     fn client(&self, target: &Arc<Target>) -> Client<Connector, Full<Bytes>> {
@@ -208,7 +213,7 @@ impl Upstreams {
         target: &Arc<Target>,
         outbound: Outbound,
         (limit, within): (usize, Duration),
-        answered: &AtomicBool,
+        told: &Told,
     ) -> Result<Answer, Fault> {
         let client = self.client(target);
         let repeatable = outbound.is_repeatable();
@@ -228,7 +233,7 @@ impl Upstreams {
             response = client.request(request).await.map_err(|error| unreachable_because(&error));
         }
         let response = response?;
-        answered.store(true, Ordering::Release);
+        told.answered(response.status().as_u16());
         let (parts, incoming) = response.into_parts();
         if parts.status == StatusCode::SWITCHING_PROTOCOLS {
             return Err(Fault::UpstreamRefused("upstream-refused.protocol-switch"));

@@ -53,6 +53,8 @@ pub struct Options {
     pub vault_tables: &'static str,
     /// Tables added to the end of `gateway.toml`.
     pub gateway_tables: &'static str,
+    /// Routes added to the end of `routes.toml`; `@SIGNUP@` is the address of the signup stub.
+    pub routes: String,
 }
 
 impl Default for Options {
@@ -70,6 +72,7 @@ impl Default for Options {
             recipients: Vec::new(),
             vault_tables: "",
             gateway_tables: "",
+            routes: String::new(),
         }
     }
 }
@@ -170,6 +173,7 @@ impl Stack {
             options.upstream.unwrap_or(signup.address),
             processor.address,
             &authority,
+            &options.routes,
         )?;
         write_vault_configuration(dir.path(), &options, None)?;
         let vault = start_vault(dir.path(), &options)?;

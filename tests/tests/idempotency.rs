@@ -243,7 +243,12 @@ async fn a_request_whose_outcome_nobody_knows_is_not_sent_again_unless_the_proce
         let lost = charge(&stack, "order-2", &body(&token, 5)).await?;
         assert_eq!((lost.status.as_u16(), lost.problem()?.as_str()), (502, "upstream-unavailable"));
     }
-    assert_eq!(count.load(Ordering::SeqCst), 3, "the processor tells a key it knows, so it is asked again");
+    let asked = count.load(Ordering::SeqCst);
+    assert_eq!(
+        asked,
+        1 + 2 * 2,
+        "the processor tells a key it knows, so each try asks twice, and may be made again"
+    );
     Ok(())
 }
 

@@ -26,6 +26,8 @@ pub struct LimitsConfig {
     pub cards_per_second: u64,
     /// Cards that one client may look up in a minute; also the most that one call may hold.
     pub lookups_per_minute: u64,
+    /// Card numbers that one gateway may ask about in a minute, to tell leaks from look-alikes.
+    pub recognitions_per_minute: u64,
     /// Different card numbers with one issuer number and one last four that a collection takes in a window.
     pub cards_per_range: u64,
     /// That window, in seconds.
@@ -43,6 +45,7 @@ impl Default for LimitsConfig {
         Self {
             cards_per_second: 100_000,
             lookups_per_minute: 300,
+            recognitions_per_minute: 3_000,
             cards_per_range: 100,
             range_window_s: 24 * 60 * 60,
             range_memory_mib: 16,
@@ -83,6 +86,8 @@ pub enum Kind {
     Cards,
     /// Cards looked up.
     Lookups,
+    /// Numbers asked about by a gateway.
+    Recognitions,
     /// Tokens named that do not exist.
     Misses,
     /// Card numbers of one range.
@@ -96,6 +101,7 @@ impl Kind {
         match self {
             Self::Cards => "limit-reached.cards",
             Self::Lookups => "limit-reached.lookups",
+            Self::Recognitions => "limit-reached.recognitions",
             Self::Misses => "limit-reached.misses",
             Self::Range => "limit-reached.range",
         }
@@ -184,6 +190,7 @@ impl Limits {
         match kind {
             Kind::Cards => (self.config.cards_per_second, Duration::from_secs(1)),
             Kind::Lookups => (self.config.lookups_per_minute, Duration::from_secs(60)),
+            Kind::Recognitions => (self.config.recognitions_per_minute, Duration::from_secs(60)),
             Kind::Misses => (self.config.misses, Duration::from_secs(self.config.miss_window_s)),
             Kind::Range => (self.config.cards_per_range, Duration::from_secs(self.config.range_window_s)),
         }

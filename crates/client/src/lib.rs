@@ -17,10 +17,10 @@ use cordon_wire::{
     AuditSubmission, Collection, CollectionList, CreateCollection, CustodianList, DeleteRequest, Deleted,
     DestroyRequest, DestructionRecord, DetokenizeRequest, ExportRequest, InitRequest, InitResponse,
     InspectRequest, Inspected, Items, KeyList, KeyStateRequest, KeyStateResponse, LookupRequest,
-    LookupResult, Operation, Problem, RekeyList, RekeyRequest, RekeyShare, RekeyStatus, RestoreAccepted,
-    RetentionReport, RetentionRequest, Revealed, RewrapList, RewrapRequest, RewrapStatus, RotateRequest,
-    RotateResponse, SealStatus, SettleRequest, Settled, Status, StoreReport, TokenizeRequest, Tokenized,
-    UnsealRequest,
+    LookupResult, Operation, Problem, Recognized, RekeyList, RekeyRequest, RekeyShare, RekeyStatus,
+    RestoreAccepted, RetentionReport, RetentionRequest, Revealed, RewrapList, RewrapRequest, RewrapStatus,
+    RotateRequest, RotateResponse, SealStatus, SettleRequest, Settled, Status, StoreReport, TokenizeRequest,
+    Tokenized, UnsealRequest,
 };
 use transport::Transport;
 
@@ -81,6 +81,18 @@ impl Tokenizer {
         request: &LookupRequest,
     ) -> Result<Items<LookupResult>, ClientError> {
         self.0.post(&data_path(collection, "lookup"), request).await
+    }
+
+    /// `POST /v1/collections/{c}/recognize`.
+    ///
+    /// # Errors
+    /// [`ClientError`]; items refused alone are in the answer.
+    pub async fn recognize(
+        &self,
+        collection: &CollectionName,
+        request: &LookupRequest,
+    ) -> Result<Items<Recognized>, ClientError> {
+        self.0.post(&data_path(collection, "recognize"), request).await
     }
 
     /// `POST /v1/collections/{c}/inspect`.

@@ -17,6 +17,8 @@ pub enum ActionKind {
     Settle,
     /// Vault: is this card known?
     Lookup,
+    /// Vault: which of these numbers are cards that it has; no more of them than that.
+    Recognize,
     /// Vault: masked view of a card.
     Inspect,
     /// Vault: erase a card.
@@ -37,11 +39,12 @@ pub enum ActionKind {
 
 impl ActionKind {
     /// Every action.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Tokenize,
         Self::Detokenize,
         Self::Settle,
         Self::Lookup,
+        Self::Recognize,
         Self::Inspect,
         Self::Delete,
         Self::Export,
@@ -60,6 +63,7 @@ impl ActionKind {
             Self::Detokenize => "detokenize",
             Self::Settle => "settle",
             Self::Lookup => "lookup",
+            Self::Recognize => "recognize",
             Self::Inspect => "inspect",
             Self::Delete => "delete",
             Self::Export => "export",
@@ -119,6 +123,8 @@ actions! {
     Settle
     /// See [`ActionKind::Lookup`].
     Lookup
+    /// See [`ActionKind::Recognize`].
+    Recognize
     /// See [`ActionKind::Inspect`].
     Inspect
     /// See [`ActionKind::Delete`].

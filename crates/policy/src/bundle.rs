@@ -13,7 +13,7 @@ use crate::decide::{Ask, Decider, Permit, Refusal, RefusalKind};
 use crate::explain::{Explanation, explain};
 use crate::fault::{Faults, Source};
 use crate::known::{Declarations, Known};
-use crate::routes::{EgressRoute, IngressRoute, ROUTES_FILE, Reading, Routes};
+use crate::routes::{EgressRoute, IngressRoute, Passing, ROUTES_FILE, Reading, Routes, passing};
 use crate::segments::{Collection, Destination, Listener, SEGMENTS_FILE, Segment, Segments, Service};
 use crate::statements::{self, Statement};
 
@@ -150,6 +150,15 @@ impl Bundle {
     pub(crate) fn outcome(&self, action: &str, ask: &Ask<'_>) -> Result<Arc<[Arc<str>]>, Refusal> {
         let kind = action.parse().map_err(|_unknown| Refusal::new(None, RefusalKind::UnknownAction))?;
         self.decider.outcome(&self.decider.resolve(kind, ask)?)
+    }
+
+    /// Everything that is allowed for a time only, in the order of the routes.
+    #[must_use]
+    pub fn passing(&self) -> Vec<Passing> {
+        let ingress =
+            self.ingress().iter().map(|route| passing(&route.name, route.on_leak, &route.exceptions));
+        let egress = self.egress().iter().map(|route| passing(&route.name, route.on_leak, &route.exceptions));
+        ingress.chain(egress).flatten().collect()
     }
 
     /// Says how `decide` would answer and why, with the places of the statements.

@@ -108,6 +108,9 @@ fn observations(asked: &Asked<'_>) -> Vec<String> {
     if asked.kind == ActionKind::Lookup && !caller.may_lookup {
         notes.push(format!("\"{}\" has no `may_lookup`", caller.name));
     }
+    if asked.kind == ActionKind::Recognize {
+        notes.push("only a route with leak_check = \"exact\" lets its gateway ask this".to_owned());
+    }
     let holder = asked.acted_for.map_or(caller, |service| &service.value);
     if let Some(collection) = asked.collection
         && !holder.collections.contains(&collection.value.name)

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use cedar_policy::{Entities, Entity, EntityId, EntityTypeName, EntityUid, RestrictedExpression, Schema};
 
-use crate::routes::{EgressRoute, IngressRoute};
-use crate::segments::{Collection, Destination, Segment, Service};
+use crate::routes::{EgressRoute, IngressRoute, LeakCheck};
+use crate::segments::{Collection, Destination, Role, Segment, Service};
 
 /// One declared thing.
 #[derive(Debug)]
@@ -166,7 +166,7 @@ fn entities(declared: &Declarations<'_>) -> Result<Vec<Entity>, EntityProblem> {
         entities.push(entity(Kind::Destination, &destination.name, [("host", host), ("port", port)], None)?);
     }
     for service in declared.services {
-        entities.push(service_entity(service)?);
+        entities.push(service_entity(service, declared.ingress)?);
     }
     for route in declared.ingress {
         let attributes = [
@@ -188,11 +188,18 @@ fn entities(declared: &Declarations<'_>) -> Result<Vec<Entity>, EntityProblem> {
     Ok(entities)
 }
 
-fn service_entity(service: &Service) -> Result<Entity, EntityProblem> {
+fn service_entity(service: &Service, routes: &[IngressRoute]) -> Result<Entity, EntityProblem> {
+    // Asked for by routes and by nothing else, so that no gateway may ask which cards are known unless one needs it.
+    let exact = routes.iter().filter(|route| {
+        service.role == Role::GatewayIngress
+            && route.leak_check == LeakCheck::Exact
+            && service.collections.contains(&route.collection)
+    });
     let attributes = [
         ("role", Kind::Role.expression(service.role.as_str())?),
         ("out_of_scope", RestrictedExpression::new_bool(service.out_of_scope())),
         ("may_lookup", RestrictedExpression::new_bool(service.may_lookup)),
+        ("recognizes", Kind::Collection.set(exact.map(|route| route.collection.as_str()))?),
         ("collections", Kind::Collection.set(service.collections.iter().map(|name| name.as_str()))?),
         ("destinations", Kind::Destination.set(service.destinations.iter().map(String::as_str))?),
     ];

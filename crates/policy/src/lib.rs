@@ -12,6 +12,7 @@
 mod action;
 mod bundle;
 mod cases;
+mod day;
 mod decide;
 mod explain;
 mod fault;
@@ -26,18 +27,19 @@ mod statements;
 
 pub use action::{
     Action, ActionKind, Administer, Approve, Delete, Detokenize, Export, Forward, Inspect, Lookup, Observe,
-    Send, Settle, Tokenize, UnknownAction,
+    Recognize, Send, Settle, Tokenize, UnknownAction,
 };
 pub use bundle::Bundle;
 pub use cases::{Case, CaseReport, Expect, load_cases};
+pub use day::Day;
 pub use decide::{Ask, AskPart, Permit, Refusal, RefusalKind};
 pub use explain::Explanation;
 pub use fault::{Fault, Faults};
 pub use place::{FixedColumns, Half, HeadPlace, PathTemplate, Places, TextSelector, XmlSelector};
 pub use routes::{
-    AnswerOp, Content, EgressOp, EgressRoute, ExpiryFormat, Field, IngressOp, IngressRoute, JwsAlgorithm,
-    LookInside, OnLeak, PathPattern, Routes, Signature, SignatureEncoding, SignatureScheme, SignedPart,
-    Upstream,
+    AnswerOp, Content, EgressOp, EgressRoute, Exception, ExpiryFormat, Field, IngressOp, IngressRoute,
+    JwsAlgorithm, LeakCheck, LookInside, OnLeak, Passing, PathPattern, Routes, Side, Signature,
+    SignatureEncoding, SignatureScheme, SignedPart, Upstream,
 };
 pub use segments::{Collection, Destination, Listener, Process, Role, Scope, Segment, Segments, Service};
 pub use selector::{JsonSelector, Pick, SelectorError, Step};

@@ -3,6 +3,8 @@
 //! Must never accept a place that two readers could find differently: it is an error that says what to write instead.
 //! Tests: `place/tests.rs` and `routes/tests.rs`; fuzz target `fuzz/fuzz_targets/bundle.rs`.
 
+mod overlap;
+
 use std::fmt;
 use std::ops::Range;
 

@@ -8,15 +8,19 @@ use std::time::Duration;
 
 use cordon_card::{CollectionName, Truncation};
 
+use crate::day::Day;
 use crate::fault::{Faults, Source};
 use crate::place::Places;
 use crate::segments::Segments;
 
 mod fields;
+mod leaks;
 mod read;
 mod signature;
 mod values;
 
+pub use leaks::Passing;
+pub(crate) use leaks::passing;
 pub(crate) use read::Reading;
 pub use signature::{JwsAlgorithm, Signature, SignatureEncoding, SignatureScheme, SignedPart};
 
@@ -51,6 +55,12 @@ pub struct IngressRoute {
     pub fields: Vec<Field<IngressOp>>,
     /// Fields of the answer that are cut before a client sees them.
     pub answer: Vec<Field<AnswerOp>>,
+    /// Which numbers count as card numbers outside the declared fields.
+    pub leak_check: LeakCheck,
+    /// Where something that looks like a card number may stand.
+    pub exceptions: Vec<Exception>,
+    /// Clients are told where the time went.
+    pub timings: bool,
 }
 
 /// A way out: a service's request whose token fields are replaced before a destination sees it.
@@ -90,6 +100,8 @@ pub struct EgressRoute {
     pub idempotent_destination: bool,
     /// Fields of the answer in which the destination gives card numbers.
     pub answer: Vec<Field<AnswerOp>>,
+    /// Where something that looks like a card number may stand.
+    pub exceptions: Vec<Exception>,
 }
 
 impl EgressRoute {
@@ -217,6 +229,54 @@ pub enum OnLeak {
     Deny,
     /// Replace all but the last four digits.
     Mask,
+    /// Replace it by a token.
+    Tokenize,
+    /// Pass it on and say so in the audit log, up to this day; refuse it from then on.
+    Report(Day),
+}
+
+impl OnLeak {
+    /// What is done on a day.
+    #[must_use]
+    pub fn on(self, today: Day) -> Self {
+        match self {
+            Self::Report(until) if until.is_over(today) => Self::Deny,
+            Self::Deny | Self::Mask | Self::Tokenize | Self::Report(_) => self,
+        }
+    }
+}
+
+/// Which numbers count as card numbers outside the declared fields.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LeakCheck {
+    /// All that look like one.
+    Plausible,
+    /// Of those, the ones that the vault knows.
+    Exact,
+}
+
+/// The message that something stands in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// The request.
+    Request,
+    /// Its answer.
+    Answer,
+}
+
+/// A place where something that looks like a card number may stand for a time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exception {
+    /// Where.
+    pub places: Places,
+    /// In which message.
+    pub side: Side,
+    /// Why.
+    pub reason: String,
+    /// Who answers for it.
+    pub approved_by: String,
+    /// Up to which day.
+    pub until: Day,
 }
 
 /// The paths of a route.

@@ -299,6 +299,11 @@ pub(crate) fn choose<T: Copy>(key: &str, text: &str, words: &[(&str, T)]) -> Res
 fn required_reason(key: &str) -> Option<String> {
     match key {
         "owner" => Some("PCI DSS 1.2.5: name who answers for it".to_owned()),
+        "reason" | "on_leak_reason" => {
+            Some("write down why it is needed, for whoever looks at it next".to_owned())
+        }
+        "approved_by" => Some("name who answers for it".to_owned()),
+        "until" | "on_leak_until" => Some("write the last day it is needed, like 2027-03-31".to_owned()),
         "need" => Some("PCI DSS 1.2.5: write down the business need".to_owned()),
         _ => None,
     }

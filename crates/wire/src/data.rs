@@ -154,6 +154,13 @@ pub struct LookupResult {
     pub card: Option<Card>,
 }
 
+/// Whether the collection has a card of this number, and nothing else of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recognized {
+    /// It has.
+    pub known: bool,
+}
+
 /// A known card, without its number.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Card {

@@ -37,8 +37,8 @@ pub use custody::{
 };
 pub use data::{
     Card, DeleteRequest, Deleted, DetokenizeItem, DetokenizeRequest, InspectRequest, Inspected, ItemResult,
-    Items, LookupItem, LookupRequest, LookupResult, Revealed, SettleRequest, Settled, TokenizeItem,
-    TokenizeRequest, Tokenized,
+    Items, LookupItem, LookupRequest, LookupResult, Recognized, Revealed, SettleRequest, Settled,
+    TokenizeItem, TokenizeRequest, Tokenized,
 };
 pub use key_state::{KeyChange, KeyStateRequest, KeyStateResponse};
 pub use problem::{ItemProblem, Problem, ProblemCode};
@@ -57,3 +57,9 @@ pub const PROBLEM_JSON: &str = "application/problem+json";
 
 /// Header that carries the request id in both directions.
 pub const REQUEST_ID: &str = "cordon-request-id";
+
+/// Header of the gateway's answers that tells the status of the upstream's, whatever became of it.
+pub const UPSTREAM_STATUS: &str = "cordon-upstream-status";
+
+/// Header of answers that the gateway made itself: the problem's code.
+pub const ERROR: &str = "cordon-error";

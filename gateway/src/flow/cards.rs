@@ -4,6 +4,7 @@
 //! Tests: `flow/tests.rs`.
 
 use super::spots::{At, Edits, Found, Spot};
+use crate::leak::loose::Loose;
 use crate::leak::{self, Place, Search};
 use crate::plan::Fields;
 use crate::problem::Fault;
@@ -21,6 +22,8 @@ pub struct Cards {
     codes: Vec<Spot>,
     /// Fields that need no vault, and what takes their place.
     others: Vec<(Spot, Option<Zeroizing<String>>)>,
+    /// Numbers outside the fields that become tokens as well; their cards stand behind those of the fields.
+    loose: Loose,
 }
 
 impl Cards {
@@ -32,7 +35,7 @@ impl Cards {
     pub fn collect(
         found: &[Found<'_>],
         fields: &Fields<IngressOp>,
-        search: &mut Search,
+        search: &mut Search<'_>,
     ) -> Result<Self, Fault> {
         // With room for all, no card number is moved by a growing vector, which would leave a copy behind.
         let mut pans = Vec::with_capacity(found.len());
@@ -83,7 +86,27 @@ impl Cards {
                 metadata: None,
             });
         }
-        Ok(Self { request: TokenizeRequest { items }, numbers, codes, others })
+        Ok(Self { request: TokenizeRequest { items }, numbers, codes, others, loose: Loose::none() })
+    }
+
+    /// Takes numbers outside the fields as well.
+    ///
+    /// # Errors
+    /// [`Fault::Leak`] for one that is no card of any brand; [`Fault::TooManyCards`].
+    pub fn take_loose(&mut self, loose: Loose) -> Result<(), Fault> {
+        let cards = self.numbers.len().saturating_add(loose.numbers().count());
+        if cards > MAX_ITEMS {
+            return Err(Fault::TooManyCards);
+        }
+        let mut items = Vec::with_capacity(cards);
+        items.append(&mut self.request.items);
+        for number in loose.numbers() {
+            let pan = number.pan.as_ref().ok_or(Fault::Leak(Place::Body))?.duplicate();
+            items.push(TokenizeItem { pan: pan.into(), expiry: None, cvv: None, metadata: None });
+        }
+        self.request.items = items;
+        self.loose = loose;
+        Ok(())
     }
 
     /// What to ask the vault, unless there is nothing to ask.
@@ -95,33 +118,48 @@ impl Cards {
     /// The vault's tokens, if it gave one for each card.
     ///
     /// # Errors
-    /// [`Fault::Field`] with the vault's code for the first card it refused; [`Fault::Vault`] if the answer does not
-    /// fit.
+    /// [`Fault::Field`] with the vault's code for the first card it refused, [`Fault::Leak`] where no field is declared;
+    /// [`Fault::Vault`] if the answer does not fit.
     pub fn tokens(&self, answer: Items<Tokenized>) -> Result<Vec<Tokenized>, Fault> {
-        if answer.items.len() != self.numbers.len() {
+        if answer.items.len() != self.request.items.len() {
             return Err(MISFIT);
         }
-        let results = answer.items.into_iter().zip(&self.numbers);
+        let spots = self.numbers.iter().map(Some).chain(std::iter::repeat(None));
+        let results = answer.items.into_iter().zip(spots);
         results
-            .map(|(result, spot)| match result {
-                ItemResult::Ok(tokenized) => Ok(tokenized),
-                ItemResult::Error(problem) => {
+            .map(|(result, spot)| match (result, spot) {
+                (ItemResult::Ok(tokenized), _) => Ok(tokenized),
+                (ItemResult::Error(problem), Some(spot)) => {
                     Err(Fault::Field { code: problem.code, field: spot.label.clone() })
                 }
+                (ItemResult::Error(_), None) => Err(Fault::Leak(Place::Body)),
             })
             .collect()
     }
 
     /// Tokens for numbers, a fixed word for security codes, what is left of the others.
     pub(super) fn edits(&self, tokens: &[Tokenized]) -> Result<Edits, Fault> {
-        if tokens.len() != self.numbers.len() {
+        self.edits_with(&tokens.iter().map(|tokenized| tokenized.token.as_str()).collect::<Vec<_>>())
+    }
+
+    /// The same without tokens: whether anything else is left can be seen before there are any.
+    pub(super) fn trial(&self) -> Result<Edits, Fault> {
+        self.edits_with(&vec![HELD; self.request.items.len()])
+    }
+
+    fn edits_with(&self, tokens: &[&str]) -> Result<Edits, Fault> {
+        if tokens.len() != self.request.items.len() {
             return Err(MISFIT);
         }
+        let (tokens, for_loose) = tokens.split_at_checked(self.numbers.len()).ok_or(MISFIT)?;
         let mut edits = Edits::default();
         let owned = |text: &str| Some(Zeroizing::new(text.to_owned()));
-        for (spot, tokenized) in self.numbers.iter().zip(tokens) {
-            edits.put(spot, owned(tokenized.token.as_str()));
+        for (spot, token) in self.numbers.iter().zip(tokens) {
+            edits.put(spot, owned(token));
         }
+        let mut for_loose = for_loose.iter();
+        let cut = self.loose.edits(|_number| owned(for_loose.next()?));
+        edits.put_loose(cut.map_err(|_misfit| Fault::Leak(Place::Body))?);
         for spot in &self.codes {
             edits.put(spot, owned(HELD));
         }

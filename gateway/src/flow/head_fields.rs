@@ -35,6 +35,24 @@ pub struct HeadLeaf {
     pub text: Text<'static>,
 }
 
+impl HeadLeaf {
+    /// The part of the head in which it stands.
+    #[must_use]
+    pub const fn place(&self, path_length: usize) -> Place {
+        match &self.spot {
+            Spot::Target(span, _) if span.end <= path_length => Place::Path,
+            Spot::Target(..) => Place::Query,
+            Spot::Header(..) | Spot::Basic(_) => Place::Header,
+        }
+    }
+
+    /// Whether it is the value of this header.
+    #[must_use]
+    pub fn is_value_of(&self, name: &HeaderName) -> bool {
+        matches!(&self.spot, Spot::Header(of, ..) if of == name)
+    }
+}
+
 /// What takes the place of a field.
 pub struct HeadEdit {
     /// Where it stands.
@@ -193,7 +211,7 @@ fn credentials(value: &HeaderValue) -> Option<(Zeroizing<String>, Zeroizing<Stri
 }
 
 /// Looks for card numbers in a head outside of these fields.
-pub fn look_outside(search: &mut Search, head: &Head, path_length: usize, leaves: &[HeadLeaf]) {
+pub fn look_outside(search: &mut Search<'_>, head: &Head, path_length: usize, leaves: &[HeadLeaf]) {
     let (path, query) = head.path_and_query.split_at_checked(path_length).unwrap_or_default();
     let in_target = spans(leaves, |spot| match spot {
         Spot::Target(span, _) => Some(span),

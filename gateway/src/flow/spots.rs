@@ -5,6 +5,7 @@
 use super::head_fields::{self, HeadEdit, HeadLeaf};
 use crate::body::edit::{self, Edit, EditError, Writing};
 use crate::body::{Leaf, Text};
+use crate::leak::Place;
 use crate::problem::Fault;
 use cordon_daemon::body::WipedBytes;
 use cordon_wire::ProblemCode;
@@ -79,6 +80,11 @@ impl Edits {
         self.put(spot, Some(Zeroizing::new(words.get(..room).unwrap_or_default().to_owned())));
     }
 
+    /// Edits of the body outside of declared fields.
+    pub fn put_loose(&mut self, edits: Vec<Edit>) {
+        self.body.extend(edits.into_iter().map(|edit| (edit, LOOSE.to_owned())));
+    }
+
     /// The edits of the head.
     pub fn take_head(&mut self) -> Vec<HeadEdit> {
         std::mem::take(&mut self.head)
@@ -87,7 +93,8 @@ impl Edits {
     /// Edits a body; gives the places of the new texts, in order. One without edits is given back as it is.
     ///
     /// # Errors
-    /// [`Fault::Field`] for a text that its columns cannot hold, [`Fault::Internal`] for edits of another body.
+    /// [`Fault::Field`] for a text that its columns cannot hold, [`Fault::Leak`] where no field is declared in them,
+    /// [`Fault::Internal`] for edits of another body.
     pub fn apply(mut self, body: WipedBytes) -> Result<(WipedBytes, Vec<Range<usize>>), Fault> {
         if self.body.is_empty() {
             return Ok((body, Vec::new()));
@@ -95,6 +102,9 @@ impl Edits {
         self.body.sort_by_key(|(edit, _)| edit.span.start);
         let (edits, mut labels): (Vec<_>, Vec<_>) = self.body.into_iter().unzip();
         let edited = edit::apply(&body, &edits).map_err(|error| match error {
+            EditError::TooLong(number) if labels.get(number).is_some_and(|label| label == LOOSE) => {
+                Fault::Leak(Place::Body)
+            }
             EditError::TooLong(number) if number < labels.len() => {
                 Fault::Field { code: ProblemCode::BadField, field: labels.swap_remove(number) }
             }
@@ -103,3 +113,6 @@ impl Edits {
         Ok((edited.bytes, edited.spans))
     }
 }
+
+/// No field has an empty name.
+const LOOSE: &str = "";

@@ -109,14 +109,14 @@ fn inbound(format: Format, body: &str) -> Inbound {
 
 fn parse_in(format: Format, body: &str, on_leak: OnLeak) -> Result<Parsed<Cards>, Fault> {
     let bundle = bundle();
-    let watch = Watch { on_leak, inside: LookInside::Deny };
-    parse_ingress(inbound(format, body), &Fields::new(&bundle.ingress()[0].fields), watch)
+    let watch = Watch { on_leak, ..Watch::strict(LookInside::Deny, Day::at(0)) };
+    parse_ingress(inbound(format, body), &Fields::new(&bundle.ingress()[0].fields, &[]), watch)
 }
 
 fn parse_out(body: &str) -> Result<Parsed<Tokens>, Fault> {
     let bundle = bundle();
-    let fields = Fields::new(&bundle.egress()[0].fields);
-    parse_egress(inbound(Format::Json, body), &fields, Environment::Dev, LookInside::Deny)
+    let fields = Fields::new(&bundle.egress()[0].fields, &[]);
+    parse_egress(inbound(Format::Json, body), &fields, Environment::Dev, (LookInside::Deny, Day::at(0)))
 }
 
 fn field(code: ProblemCode, name: &str) -> Fault {
@@ -177,8 +177,8 @@ fn a_card_number_outside_the_declared_fields_stops_the_request_before_the_vault(
 #[test]
 fn a_card_number_in_the_head_stops_the_request_even_where_bodies_are_masked() {
     let bundle = bundle();
-    let fields = Fields::new(&bundle.ingress()[0].fields);
-    let watch = Watch { on_leak: OnLeak::Mask, inside: LookInside::Deny };
+    let fields = Fields::new(&bundle.ingress()[0].fields, &[]);
+    let watch = Watch { on_leak: OnLeak::Mask, ..Watch::strict(LookInside::Deny, Day::at(0)) };
     let with = |path: &str, length: usize, header: &str| {
         let mut inbound = inbound(Format::Json, "{}");
         inbound.head.path_and_query = path.to_owned();
@@ -279,7 +279,7 @@ fn cards_become_tokens_in_place_and_codes_leave() {
             {"pan": OTHER, "expiry": "2031-01", "cvv": "1234"},
         ]})
     );
-    let scanned = scan(permitted.rewrite(&[tokenized(1), tokenized(2)]).unwrap()).unwrap();
+    let scanned = scan(permitted.rewrite(&[tokenized(1), tokenized(2)]).unwrap(), Verdict::AllCount).unwrap();
     let expected = body
         .replace("4111 1111 1111 1111", token(1).as_str())
         .replace(OTHER, &format!("\"{}\"", token(2)))
@@ -294,7 +294,7 @@ fn a_form_is_rewritten_in_place() {
     let permitted = forward(parse_in(Format::Form, body, OnLeak::Deny).unwrap());
     let sent = serde_json::to_value(permitted.fields().request().unwrap()).unwrap();
     assert_eq!(sent, serde_json::json!({"items": [{"pan": PAN, "expiry": "2031-01", "cvv": "123"}]}));
-    let scanned = scan(permitted.rewrite(&[tokenized(7)]).unwrap()).unwrap();
+    let scanned = scan(permitted.rewrite(&[tokenized(7)]).unwrap(), Verdict::AllCount).unwrap();
     let expected = format!("name=A+B&card%5Fnumber={}&cvc=held&exp_month=1&exp_year=31&z=%7E", token(7));
     assert_eq!(text(&scanned.body.into_inner()), expected);
 }
@@ -303,22 +303,28 @@ fn a_form_is_rewritten_in_place() {
 fn other_numbers_are_masked_where_the_route_says_so() {
     let body = format!("{{\"number\":\"{PAN}\",\"note\":\"also {OTHER}\"}}");
     let parsed = parse_in(Format::Json, &body, OnLeak::Mask).unwrap();
-    let scanned = scan(forward(parsed).rewrite(&[tokenized(1)]).unwrap()).unwrap();
-    assert!(scanned.masked());
+    let scanned = scan(forward(parsed).rewrite(&[tokenized(1)]).unwrap(), Verdict::AllCount).unwrap();
+    assert_eq!(scanned.findings(), [Finding::MASKED]);
     let sent = text(&scanned.body.into_inner());
     assert!(
         sent.contains(token(1).as_str()) && sent.contains("4444") && !sent.contains("55555555"),
         "{sent}"
     );
     let key = parse_in(Format::Json, &format!("{{\"{OTHER}\":1}}"), OnLeak::Mask).unwrap();
-    assert_eq!(scan(forward(key).rewrite(&[]).unwrap()).unwrap_err(), Fault::Leak(Place::Body));
+    assert_eq!(
+        scan(forward(key).rewrite(&[]).unwrap(), Verdict::AllCount).unwrap_err(),
+        Fault::Leak(Place::Body)
+    );
 }
 
 #[test]
 fn a_request_without_cards_asks_the_vault_nothing_and_passes_as_it_is() {
     let permitted = forward(parse_in(Format::Json, "{\"a\": 1}", OnLeak::Deny).unwrap());
     assert!(permitted.fields().request().is_none());
-    assert_eq!(text(&scan(permitted.rewrite(&[]).unwrap()).unwrap().body.into_inner()), "{\"a\": 1}");
+    assert_eq!(
+        text(&scan(permitted.rewrite(&[]).unwrap(), Verdict::AllCount).unwrap().body.into_inner()),
+        "{\"a\": 1}"
+    );
 }
 
 #[test]
@@ -352,7 +358,7 @@ fn tokens_become_cards_in_place_and_the_answer_is_watched_for_them() {
     let items = serde_json::to_value(permitted.fields().items().unwrap()).unwrap();
     assert_eq!(items, serde_json::json!([{"token": token(3).as_str(), "cvv": true}]));
     let (rewritten, echoes) = permitted.rewrite(vec![revealed(PAN, Some("123"), Some("12/30"))]).unwrap();
-    let scanned = scan(rewritten).unwrap();
+    let scanned = scan(rewritten, Verdict::AllCount).unwrap();
     let expected =
         "{\"card\": {\"number\":\"4111111111111111\",\"cvc\":\"123\",\"expiry\":\"12/30\"}, \"amount\":5}";
     assert_eq!(text(&scanned.body.into_inner()), expected);
@@ -374,8 +380,11 @@ fn a_request_is_released_against_a_receipt_with_our_headers() {
     let dir = tempfile::tempdir().unwrap();
     let (log, _) = Log::open(&dir.path().join("audit"), "cordon-gateway").unwrap();
     let receipt = log.append_blocking(Event::new(cordon_audit::Action::Forward, Outcome::Allowed)).unwrap();
-    let scanned =
-        scan(forward(parse_in(Format::Json, "{}", OnLeak::Deny).unwrap()).rewrite(&[]).unwrap()).unwrap();
+    let scanned = scan(
+        forward(parse_in(Format::Json, "{}", OnLeak::Deny).unwrap()).rewrite(&[]).unwrap(),
+        Verdict::AllCount,
+    )
+    .unwrap();
     let added =
         HeaderMap::from_iter([(HeaderName::from_static("cordon-request-id"), HeaderValue::from_static("r"))]);
     let (head, body) = scanned.release(receipt, added).into_parts();

@@ -3,9 +3,10 @@
 use super::*;
 use crate::answer::{Rules, screen};
 use crate::leak::echo::Echoes;
+use crate::leak::exception::Exceptions;
 use crate::upstream::Answer;
 use cordon_daemon::body::WipedBytes;
-use cordon_policy::{LookInside, OnLeak};
+use cordon_policy::{Day, LookInside, OnLeak};
 use http::{HeaderValue, StatusCode};
 
 const TTL: Duration = Duration::from_secs(100);
@@ -41,6 +42,8 @@ fn screened(body: &str) -> Result<Screened, Fault> {
             echoes: &Echoes::default(),
             from_outside: true,
             declared: &[],
+            exceptions: &Exceptions::default(),
+            today: Day::at(0),
         },
     )
 }

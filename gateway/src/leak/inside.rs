@@ -5,23 +5,23 @@
 //! in base64 or hexadecimal, one in 10^17 begins thirteen digits. That is why routes deny by default.
 //! Must never grow what it looks at: no decoding here makes more bytes than it reads. Tests: `leak/inside/tests.rs`.
 
-use super::{PERCENT_LAYERS, in_bytes};
+use super::{PERCENT_LAYERS, uncleared};
 use crate::body::json::whole_digits;
-use cordon_card::MIN_LENGTH;
+use cordon_card::{MIN_LENGTH, Pan};
 use data_encoding::{Encoding, Specification};
 use memchr::memmem;
 use percent_encoding::percent_decode;
 use std::sync::LazyLock;
 use zeroize::Zeroizing;
 
-/// True when a card number stands below one or two such encodings.
+/// True when a card number that is none of the cleared ones stands below one or two such encodings.
 #[must_use]
-pub fn holds(bytes: &[u8]) -> bool {
-    below(bytes, LEVELS) || below_percent(bytes, PERCENT_LAYERS)
+pub fn holds(bytes: &[u8], cleared: &[Pan]) -> bool {
+    below(bytes, LEVELS, cleared) || below_percent(bytes, PERCENT_LAYERS, cleared)
 }
 
 /// Percent signs are no level of their own: whoever reads a URL or a form undoes them.
-fn below_percent(bytes: &[u8], layers: usize) -> bool {
+fn below_percent(bytes: &[u8], layers: usize, cleared: &[Pan]) -> bool {
     if layers == 0 || memchr::memchr(b'%', bytes).is_none() {
         return false;
     }
@@ -29,18 +29,18 @@ fn below_percent(bytes: &[u8], layers: usize) -> bool {
     decoded.extend(percent_decode(bytes));
     // What did not shrink had nothing to undo.
     decoded.len() < bytes.len()
-        && (below(&decoded, LEVELS) || below_percent(&decoded, layers.saturating_sub(1)))
+        && (below(&decoded, LEVELS, cleared) || below_percent(&decoded, layers.saturating_sub(1), cleared))
 }
 
-fn below(bytes: &[u8], levels: usize) -> bool {
+fn below(bytes: &[u8], levels: usize, cleared: &[Pan]) -> bool {
     if levels == 0 {
         return false;
     }
     let levels = levels.saturating_sub(1);
-    let mut judge = |decoded: &[u8]| in_bytes(decoded) || below(decoded, levels);
+    let mut judge = |decoded: &[u8]| uncleared(decoded, cleared) || below(decoded, levels, cleared);
     runs(bytes).any(|run| in_base64(run, &mut judge) || in_hexadecimal(run, &mut judge))
         || unescaped(bytes).is_some_and(|decoded| judge(&decoded))
-        || exponents(bytes)
+        || exponents(bytes, cleared)
 }
 
 /// Runs of characters of base64 and base64url that are long enough to hold the shortest number, with the line ends
@@ -173,7 +173,7 @@ fn escape(bytes: &[u8]) -> Option<(char, usize)> {
 
 /// Whether a number with an exponent is a card number: `4.111111111111111e15`. In hexadecimal an `e` is a digit, so
 /// the number has to stand alone, and to have a point or the digits of a card number.
-fn exponents(bytes: &[u8]) -> bool {
+fn exponents(bytes: &[u8], cleared: &[Pan]) -> bool {
     let in_mantissa = |byte: &u8| byte.is_ascii_digit() || *byte == b'.';
     let in_exponent = |byte: &u8| byte.is_ascii_digit() || matches!(byte, b'+' | b'-');
     memchr::memchr2_iter(b'e', b'E', bytes).any(|at| {
@@ -192,7 +192,7 @@ fn exponents(bytes: &[u8]) -> bool {
         let alone = outside.into_iter().all(|byte| !byte.is_ascii_alphanumeric());
         let token = bytes.get(start..end).and_then(|token| std::str::from_utf8(token).ok());
         let token = token.filter(|token| alone && (mantissa >= MIN_LENGTH || token.contains('.')));
-        token.and_then(whole_digits).is_some_and(|digits| in_bytes(digits.as_bytes()))
+        token.and_then(whole_digits).is_some_and(|digits| uncleared(digits.as_bytes(), cleared))
     })
 }
 

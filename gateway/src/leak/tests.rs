@@ -5,6 +5,7 @@ use super::*;
 use cordon_card::Pan;
 use data_encoding::{BASE64, BASE64URL_NOPAD, HEXLOWER};
 use http::HeaderValue;
+use proptest::prelude::*;
 
 const PAN: &str = "4111111111111111";
 
@@ -50,7 +51,7 @@ fn a_card_number_in_a_header_or_as_the_name_of_one_is_found() {
     for (name, value) in [("x-note", PAN), ("x-note", "a=%34111111111111111"), ("x-4111111111111111", "1")] {
         let name: http::HeaderName = name.parse().unwrap();
         let mut search = Search::new(LookInside::Deny);
-        search.look_at_headers(&HeaderMap::from_iter([(name, HeaderValue::from_str(value).unwrap())]));
+        search.look_at_headers(&HeaderMap::from_iter([(name, HeaderValue::from_str(value).unwrap())]), &[]);
         assert_eq!(search.found(), Some(Place::Header));
     }
 }
@@ -71,8 +72,9 @@ fn spans_that_do_not_fit_count_as_a_finding() {
 }
 
 fn masked(format: &Format, body: &str) -> Result<String, Unmaskable> {
-    mask(format, body.as_bytes(), LookInside::Deny)
-        .map(|clean| String::from_utf8(clean.into_inner().to_vec()).unwrap())
+    let exceptions = &Exceptions::default();
+    let sight = Sight { inside: LookInside::Deny, exceptions, today: Day::at(0), cleared: &[] };
+    mask(format, body.as_bytes(), sight).map(|clean| String::from_utf8(clean.into_inner().to_vec()).unwrap())
 }
 
 #[test]
@@ -172,4 +174,35 @@ fn other_answers_are_not_mistaken_for_it() {
         assert!(!revealed.stands_in(answer.as_bytes()), "{answer}");
     }
     assert_eq!(format!("{revealed:?}"), "Echoes(6 forms)");
+}
+
+/// Published numbers, each written in some way.
+const NUMBERS: [&str; 4] =
+    ["4111 1111 1111 1111", "5555-5555-5555-4444", "4242424242424242", "378282246310005"];
+
+proptest! {
+    #[test]
+    fn what_is_masked_holds_the_cleared_numbers_and_no_other(
+        values in proptest::collection::vec(proptest::collection::vec(0_usize..8, 0..5), 1..5),
+        cleared in proptest::collection::vec(any::<bool>(), 4),
+    ) {
+        let word = |choice: &usize| NUMBERS.get(*choice).copied().unwrap_or("\u{e9}x");
+        let values: Vec<String> =
+            values.iter().map(|value| value.iter().map(word).collect::<Vec<_>>().join(", ")).collect();
+        let body = serde_json::to_vec(&values).unwrap();
+        let pans: Vec<Pan> = NUMBERS
+            .iter()
+            .zip(&cleared)
+            .filter(|(_, cleared)| **cleared)
+            .map(|(number, _)| Pan::parse(number).unwrap())
+            .collect();
+        let exceptions = &Exceptions::default();
+        let sight = Sight { inside: LookInside::Deny, exceptions, today: Day::at(0), cleared: &pans };
+        let masked = mask(&Format::Json, &body, sight).unwrap().into_inner();
+        let read: Vec<String> = serde_json::from_slice(&masked).unwrap();
+        for (number, cleared) in NUMBERS.iter().zip(&cleared) {
+            let count = |texts: &[String]| texts.iter().map(|text| text.matches(number).count()).sum::<usize>();
+            prop_assert_eq!(count(&read), if *cleared { count(&values) } else { 0 });
+        }
+    }
 }

@@ -101,6 +101,7 @@ pub(super) fn write_bundle(
     signup: SocketAddr,
     processor: SocketAddr,
     authority: &Authority,
+    more_routes: &str,
 ) -> Result<()> {
     fs::create_dir(dir)?;
     let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../policies");
@@ -116,7 +117,7 @@ pub(super) fn write_bundle(
         .replace("@ROOTS@", &authority.root().to_string_lossy())
         .replace("@PROCESSOR@", &processor.to_string());
     write_private(&dir.join("segments.toml"), &segments)?;
-    let routes = concat!(include_str!("routes.toml"), "\n", include_str!("content.toml"));
+    let routes = format!("{}\n{}\n{more_routes}", include_str!("routes.toml"), include_str!("content.toml"));
     let routes = routes.replace("@SIGNUP@", &signup.to_string());
     write_private(&dir.join("routes.toml"), &routes)
 }

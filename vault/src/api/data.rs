@@ -1,4 +1,4 @@
-//! The data listener: the six batch calls and nothing else.
+//! The data listener: the seven batch calls and nothing else.
 //! Must never reach a seal, key or collection operation. Tests: `tests/tests/api.rs`, `tests/tests/identity.rs`.
 
 use super::{Call, Refused, answer, card_answer, read_json, refuse, take_leave};
@@ -51,6 +51,7 @@ enum Operation {
     Detokenize,
     Settle,
     Lookup,
+    Recognize,
     Inspect,
     Delete,
 }
@@ -62,6 +63,7 @@ impl Operation {
             Self::Detokenize => "detokenize",
             Self::Settle => "settle",
             Self::Lookup => "lookup",
+            Self::Recognize => "recognize",
             Self::Inspect => "inspect",
             Self::Delete => "delete",
         }
@@ -72,7 +74,7 @@ impl Operation {
             Self::Tokenize => Action::Tokenize,
             Self::Detokenize => Action::Detokenize,
             Self::Settle => Action::SecurityCode,
-            Self::Lookup => Action::Lookup,
+            Self::Lookup | Self::Recognize => Action::Lookup,
             Self::Inspect => Action::Inspect,
             Self::Delete => Action::Delete,
         }
@@ -87,6 +89,7 @@ fn route(path: &str) -> Option<(&str, Operation)> {
         "detokenize" => Operation::Detokenize,
         "settle" => Operation::Settle,
         "lookup" => Operation::Lookup,
+        "recognize" => Operation::Recognize,
         "inspect" => Operation::Inspect,
         "delete" => Operation::Delete,
         _other => return None,
@@ -131,6 +134,12 @@ async fn dispatch<S: Store>(
             let request: LookupRequest = read_json(body, MAX_DATA_BODY).await.map_err(refused)?;
             bounded(request.items.len()).map_err(refused)?;
             answer(&vault.lookup(caller, permit, request.items).await.map_err(failed)?, caller)
+        }
+        Operation::Recognize => {
+            let permit = call.about_collection(action, collection)?;
+            let request: LookupRequest = read_json(body, MAX_DATA_BODY).await.map_err(refused)?;
+            bounded(request.items.len()).map_err(refused)?;
+            answer(&vault.recognize(caller, permit, request.items).await.map_err(failed)?, caller)
         }
         Operation::Inspect => {
             let permit = call.about_collection(action, collection)?;
@@ -192,7 +201,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_six_calls_are_routed() {
+    fn only_the_seven_calls_are_routed() {
         assert!(matches!(route("/v1/collections/cards/tokenize"), Some(("cards", Operation::Tokenize))));
         for path in [
             "/v1/collections/cards",

@@ -10,12 +10,13 @@ use crate::fingerprint::fingerprint;
 use crate::keyring::{IndexKeyVersion, Unlocked, Withheld};
 use crate::limits::Kind;
 use crate::record::{self, InspectProof};
-use crate::store::{IndexEntry, Row, Store};
+use crate::store::{IndexEntry, KnownCard, Row, Store};
 use cordon_audit::{Action, Event, Outcome};
 use cordon_card::{Token, Truncation};
-use cordon_policy::{Delete, Inspect, Lookup, Permit};
+use cordon_policy::{Delete, Inspect, Lookup, Permit, Recognize};
 use cordon_wire::{
-    Card, Deleted, Inspected, ItemResult, Items, LookupItem, LookupResult, ProblemCode, Submitted, TokenUse,
+    Card, Deleted, Inspected, ItemResult, Items, LookupItem, LookupResult, ProblemCode, Recognized,
+    Submitted, TokenUse,
 };
 use jiff::Timestamp;
 
@@ -32,36 +33,15 @@ impl<S: Store> Vault<S> {
     ) -> Result<Items<LookupResult>, VaultError> {
         let keys = self.keys()?;
         let collection = self.collection(permit.collection())?;
-        let number = collection.number();
         let count = items.len();
-        let lookups = keys.lookup_keys(number).map_err(|Withheld| ProblemCode::KeyUnavailable)?;
-        let lookups: Vec<_> = lookups.collect();
-        self.spend(Kind::Lookups, caller, count)?;
-        let entries: Vec<Result<Vec<IndexEntry>, ProblemCode>> = items
-            .into_iter()
-            .map(|item| {
-                let pan = item.pan.into_result()?;
-                let entry = |key: &&IndexKeyVersion| IndexEntry {
-                    version: key.version(),
-                    fingerprint: fingerprint(key, self.environment, number, &pan),
-                };
-                let entries: Vec<_> = lookups.iter().map(entry).collect();
-                let first = entries.first().ok_or(ProblemCode::Internal)?;
-                self.admit(number, &pan, &first.fingerprint)?;
-                Ok(entries)
-            })
-            .collect();
-        let valid: Vec<_> = entries.iter().flatten().cloned().collect();
-        let mut known = self.store.find(number, &valid)?.into_iter();
+        let found = self.find(&keys, &collection, (Kind::Lookups, caller), items)?;
         let multi = collection.profile.usage() == TokenUse::Multi;
-        let items: Vec<_> = entries
+        let items: Vec<_> = found
             .into_iter()
             .map(|entry| match entry {
                 Err(code) => ItemResult::Error(code.into()),
-                Ok(_) => ItemResult::Ok(LookupResult {
+                Ok(known) => ItemResult::Ok(LookupResult {
                     card: known
-                        .next()
-                        .flatten()
                         .map(|known| Card { token: known.token.filter(|_| multi), card_id: known.card_id }),
                 }),
             })
@@ -78,6 +58,67 @@ impl<S: Store> Vault<S> {
             .statements(statements(permit.statements()));
         self.note(event).await?;
         Ok(Items { items })
+    }
+
+    /// Whether the collection has cards of these numbers. The line in the audit log is the same for known and unknown
+    /// ones, in its length as well: the caller asks on behalf of somebody who must not learn it.
+    ///
+    /// # Errors
+    /// The whole call is refused; items refused alone are in the answer.
+    pub async fn recognize(
+        &self,
+        caller: &Caller,
+        permit: Permit<Recognize>,
+        items: Vec<LookupItem>,
+    ) -> Result<Items<Recognized>, VaultError> {
+        let keys = self.keys()?;
+        let collection = self.collection(permit.collection())?;
+        let count = items.len();
+        let found = self.find(&keys, &collection, (Kind::Recognitions, caller), items)?;
+        let items = found.into_iter().map(|entry| match entry {
+            Err(code) => ItemResult::Error(code.into()),
+            Ok(known) => ItemResult::Ok(Recognized { known: known.is_some() }),
+        });
+        let items: Vec<_> = items.collect();
+        let event = caller
+            .event(Action::Lookup, Outcome::Allowed)
+            .reason("recognize")
+            .collection(&collection.name)
+            .count(u64::try_from(count).unwrap_or(u64::MAX))
+            .statements(statements(permit.statements()));
+        self.note(event).await?;
+        Ok(Items { items })
+    }
+
+    /// Counts the question, fingerprints the numbers and reads the index, for known and unknown ones alike.
+    fn find(
+        &self,
+        keys: &Unlocked,
+        collection: &Collection,
+        (kind, caller): (Kind, &Caller),
+        items: Vec<LookupItem>,
+    ) -> Result<Vec<Result<Option<KnownCard>, ProblemCode>>, VaultError> {
+        let number = collection.number();
+        let lookups = keys.lookup_keys(number).map_err(|Withheld| ProblemCode::KeyUnavailable)?;
+        let lookups: Vec<_> = lookups.collect();
+        self.spend(kind, caller, items.len())?;
+        let entries: Vec<Result<Vec<IndexEntry>, ProblemCode>> = items
+            .into_iter()
+            .map(|item| {
+                let pan = item.pan.into_result()?;
+                let entry = |key: &&IndexKeyVersion| IndexEntry {
+                    version: key.version(),
+                    fingerprint: fingerprint(key, self.environment, number, &pan),
+                };
+                let entries: Vec<_> = lookups.iter().map(entry).collect();
+                let first = entries.first().ok_or(ProblemCode::Internal)?;
+                self.admit(number, &pan, &first.fingerprint)?;
+                Ok(entries)
+            })
+            .collect();
+        let valid: Vec<_> = entries.iter().flatten().cloned().collect();
+        let mut known = self.store.find(number, &valid)?.into_iter();
+        Ok(entries.into_iter().map(|entry| entry.map(|_| known.next().flatten())).collect())
     }
 
     /// What may be shown of cards without revealing them.

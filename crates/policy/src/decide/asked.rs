@@ -79,6 +79,7 @@ impl<'k> Asked<'k> {
             | ActionKind::Detokenize
             | ActionKind::Settle
             | ActionKind::Lookup
+            | ActionKind::Recognize
             | ActionKind::Inspect
             | ActionKind::Delete
             | ActionKind::Export => self.collection.map(|found| &found.uid),
@@ -178,6 +179,7 @@ impl Needs {
         match kind {
             ActionKind::Tokenize
             | ActionKind::Lookup
+            | ActionKind::Recognize
             | ActionKind::Inspect
             | ActionKind::Delete
             | ActionKind::Export => Self { collection: true, ..none },

@@ -95,6 +95,7 @@ impl Engine {
         let parts = match kind {
             ActionKind::Tokenize
             | ActionKind::Lookup
+            | ActionKind::Recognize
             | ActionKind::Inspect
             | ActionKind::Delete
             | ActionKind::Export => plain,

@@ -65,7 +65,7 @@ pub(super) fn read_fields<'t, Op: Operation>(
         let places = read_places(&mut row, plane);
         let op = read(&mut row);
         if let Some(places) = places {
-            check_places(&mut row, &places, op, plane, &mut seen);
+            check_places(&mut row, &places, op.is_some_and(Op::drops), plane, &mut seen);
             let places = places.value;
             fields.extend(op.map(|op| Field { places, op }));
         }
@@ -76,8 +76,8 @@ pub(super) fn read_fields<'t, Op: Operation>(
 }
 
 /// The places of a field, and each with its key, its position in the file and its text.
-struct Read {
-    value: Places,
+pub(super) struct Read {
+    pub(super) value: Places,
     keys: Vec<Key>,
 }
 
@@ -106,7 +106,7 @@ impl Keys<'_, '_, '_, '_> {
 }
 
 /// `None` when one of the places cannot be read.
-fn read_places(row: &mut Row<'_, '_, '_>, plane: Plane<'_>) -> Option<Read> {
+pub(super) fn read_places(row: &mut Row<'_, '_, '_>, plane: Plane<'_>) -> Option<Read> {
     let mut keys = Keys { row, found: Vec::new(), all_read: true };
     let mut value = Places {
         json: keys.place("json", selected(JsonSelector::parse)),
@@ -140,10 +140,10 @@ fn read_places(row: &mut Row<'_, '_, '_>, plane: Plane<'_>) -> Option<Read> {
     all_read.then_some(Read { value, keys: found })
 }
 
-fn check_places<Op: Operation>(
+pub(super) fn check_places(
     row: &mut Row<'_, '_, '_>,
     places: &Read,
-    op: Option<Op>,
+    drops: bool,
     plane: Plane<'_>,
     seen: &mut BTreeSet<(&'static str, String)>,
 ) {
@@ -176,7 +176,7 @@ fn check_places<Op: Operation>(
             row.fault(&span, format!("the route {pattern} never takes {template}"), Some(help.to_owned()));
         }
     }
-    if op.is_some_and(Op::drops) && matches!(places.value.head, Some(HeadPlace::Path(_))) {
+    if drops && matches!(places.value.head, Some(HeadPlace::Path(_))) {
         let help = "tokenize it, or refuse such requests by leaving the field out";
         row.fault(&span, "a segment of a path cannot be dropped", Some(help.to_owned()));
     }

@@ -12,13 +12,13 @@ use cordon_card::CollectionName;
 use toml::Spanned;
 
 use super::fields::{Plane, answer_op, check_attached, egress_op, ingress_op, read_fields};
-use super::signature;
 use super::values::{self, DEFAULT_BODY, DEFAULT_TIMEOUT};
 use super::{
-    Content, Declared, EgressRoute, IngressRoute, LookInside, OnLeak, PathPattern, Routes, Upstream,
+    Content, Declared, EgressRoute, Field, IngressRoute, LookInside, OnLeak, PathPattern, Routes, Upstream,
 };
+use super::{leaks, signature};
 use crate::fault::{Faults, Source};
-use crate::place::HeadPlace;
+use crate::place::{HeadPlace, Places};
 use crate::rows::{Row, choose, document};
 use crate::segments::{Service, check_reference, declared, host_text, name_text};
 
@@ -93,6 +93,9 @@ impl<'d> Reading<'d> {
         let (answer, _all_read) = read_fields(&mut row, "answer", Plane::Answer, |row| answer_op(row, false));
         self.check_collection(&mut row, service.as_ref(), common.collection.as_ref());
         let hosts: Vec<String> = hosts.into_iter().map(Spanned::into_inner).collect();
+        let leak_check = leaks::leak_check(&mut row, common.on_leak);
+        let exceptions = leaks::exceptions(&mut row, taken, (&places(&fields), &places(&answer)));
+        let timings = leaks::timings(&mut row, leak_check);
         self.claim("ingress", &hosts, &common, &mut row);
         row.finish();
         Some(IngressRoute {
@@ -110,6 +113,9 @@ impl<'d> Reading<'d> {
             timeout: common.timeout?,
             fields,
             answer,
+            leak_check: leak_check?,
+            exceptions,
+            timings,
         })
     }
 
@@ -129,6 +135,7 @@ impl<'d> Reading<'d> {
         let taken = Plane::Out(&common.content, common.path.as_ref().map(Spanned::get_ref));
         let (fields, _all_read) = read_fields(&mut row, "field", taken, egress_op);
         let (answer, _all_read) = read_fields(&mut row, "answer", Plane::Answer, |row| answer_op(row, true));
+        let exceptions = leaks::exceptions(&mut row, taken, (&places(&fields), &places(&answer)));
         let in_headers = fields.iter().filter_map(|field| match &field.places.head {
             Some(HeadPlace::Header(name)) => Some(name.as_str()),
             Some(_) | None => None,
@@ -161,6 +168,7 @@ impl<'d> Reading<'d> {
             dry_run,
             idempotent_destination,
             answer,
+            exceptions,
         })
     }
 
@@ -193,7 +201,7 @@ impl<'d> Reading<'d> {
             collection: collection.and_then(|name| CollectionName::parse(name.get_ref()).ok()),
             content: content.into_iter().map(Spanned::into_inner).collect(),
             max_body: max_body.map(|size| size.map_or(DEFAULT_BODY, Spanned::into_inner)),
-            on_leak: row.word_or("on_leak", &ON_LEAK, OnLeak::Deny),
+            on_leak: leaks::on_leak(row),
             look_inside: row.word_or("look_inside", &LOOK_INSIDE, LookInside::Deny),
             timeout: timeout.map(|time| time.map_or(DEFAULT_TIMEOUT, Spanned::into_inner)),
         }
@@ -279,6 +287,10 @@ impl<'d> Reading<'d> {
     }
 }
 
+fn places<Op>(fields: &[Field<Op>]) -> Vec<&Places> {
+    fields.iter().map(|field| &field.places).collect()
+}
+
 /// Services of the route that may ask for dry runs.
 fn dry_run(row: &mut Row<'_, '_, '_>, services: &[String]) -> Vec<String> {
     let named = row.list("dry_run", name_text);
@@ -300,8 +312,6 @@ const CONTENT: [(&str, Content); 8] = [
     ("fixed", Content::Fixed),
     ("text", Content::Text),
 ];
-
-const ON_LEAK: [(&str, OnLeak); 2] = [("deny", OnLeak::Deny), ("mask", OnLeak::Mask)];
 
 const LOOK_INSIDE: [(&str, LookInside); 3] =
     [("deny", LookInside::Deny), ("report", LookInside::Report), ("off", LookInside::Off)];

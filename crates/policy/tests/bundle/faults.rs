@@ -1,6 +1,7 @@
 //! Every fault that a bundle can have: each is found, at its place, with what to write instead.
 
 use crate::fixture::Files;
+use crate::leaks::IN_LEAKS;
 use crate::slips::{IN_FIELDS, IN_ROUTES, IN_SEGMENTS, IN_STATEMENTS, Slip};
 
 const SEGMENTS: &str = "segments.toml";
@@ -21,6 +22,11 @@ fn check(slips: &[Slip]) {
         assert!(hit.is_some(), "{new:?}: wanted line {line} {message:?} help {help:?}, found\n{found}");
         assert_eq!(found.len(), 1, "{new:?}: one slip, one fault\n{found}");
     }
+}
+
+#[test]
+fn slips_in_what_is_done_about_leaks_are_found() {
+    check(IN_LEAKS);
 }
 
 #[test]

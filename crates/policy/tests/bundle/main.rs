@@ -15,6 +15,8 @@ mod files;
 #[cfg(test)]
 mod fixture;
 #[cfg(test)]
+mod leaks;
+#[cfg(test)]
 mod shipped;
 #[cfg(test)]
 mod slips;

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use cordon_policy::{
-    Bundle, Content, EgressOp, ExpiryFormat, IngressOp, OnLeak, PathPattern, Role, Scope, StatementEffect,
-    shipped,
+    Bundle, Content, EgressOp, ExpiryFormat, IngressOp, LeakCheck, OnLeak, PathPattern, Role, Scope,
+    StatementEffect, shipped,
 };
 
 use crate::fixture::{Files, folder};
@@ -80,9 +80,10 @@ fn its_data_are_typed() {
     assert!(processor.admits("203.0.113.5".parse().unwrap()));
     assert!(!processor.admits("203.0.113.77".parse().unwrap()));
     let forbids = bundle.statements().filter(|statement| statement.effect == StatementEffect::Forbid).count();
-    assert_eq!((bundle.statements().count(), forbids), (15, 3));
+    assert_eq!((bundle.statements().count(), forbids), (16, 3));
 
-    let [signup] = bundle.ingress() else { panic!("one way in") };
+    let [signup, notes] = bundle.ingress() else { panic!("two ways in") };
+    assert_eq!((notes.on_leak, notes.leak_check), (OnLeak::Mask, LeakCheck::Exact));
     assert_eq!(signup.path, PathPattern::Exact("/signup".to_owned()));
     assert_eq!((signup.upstream.authority().as_str(), signup.upstream.tls), ("10.20.2.10:7001", false));
     assert_eq!((signup.max_body, signup.on_leak), (64 * 1024, OnLeak::Deny));
@@ -96,4 +97,35 @@ fn its_data_are_typed() {
     let ops: Vec<EgressOp> = charge.fields.iter().map(|field| field.op).collect();
     assert_eq!(ops, [EgressOp::Reveal, EgressOp::RevealCvv, EgressOp::RevealExpiry(ExpiryFormat::MmSlashYy)]);
     assert_eq!(charge.fields[0].places.form.as_deref(), Some("card[number]"));
+}
+
+#[test]
+fn no_gateway_may_ask_which_cards_are_known_unless_a_route_does() {
+    let ask = || cordon_policy::Ask {
+        collection: Some("cards"),
+        ..cordon_policy::Ask::new("gateway-ingress", true, "10.20.0.7".parse().unwrap())
+    };
+    assert!(Files::shipped().parse().unwrap().decide::<cordon_policy::Recognize>(&ask()).is_ok());
+    let without = Files::shipped().replace("routes.toml", "leak_check = \"exact\"\n", "");
+    assert!(without.parse().unwrap().decide::<cordon_policy::Recognize>(&ask()).is_err());
+}
+
+#[test]
+fn what_is_allowed_for_a_time_only_is_listed_with_its_last_day() {
+    let lines = "on_leak = \"report\"\non_leak_reason = \"r\"\non_leak_until = \"2026-01-31\"\n\
+        exception = [{ in = \"answer\", json = \"$.order\", reason = \"r\", approved_by = \"ann\", until = \"2025-12-31\" }]";
+    let bundle = Files::shipped().replace("routes.toml", "on_leak = \"deny\"", lines).parse().unwrap();
+    let shown: Vec<String> = bundle
+        .passing()
+        .iter()
+        .map(|one| format!("{}: {} until {}", one.route, one.what, one.until))
+        .collect();
+    assert_eq!(
+        shown,
+        [
+            "signup: on_leak = \"report\" until 2026-01-31",
+            "signup: exception at $.order, approved by ann until 2025-12-31"
+        ]
+    );
+    assert_eq!(Files::shipped().parse().unwrap().passing(), []);
 }

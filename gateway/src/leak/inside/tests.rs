@@ -11,7 +11,7 @@ fn base64(text: &str) -> String {
 }
 
 fn found(text: &str) -> bool {
-    holds(text.as_bytes())
+    holds(text.as_bytes(), &[])
 }
 
 #[test]
@@ -103,6 +103,6 @@ proptest! {
 
     #[test]
     fn any_bytes_are_looked_at(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
-        let _found = holds(&bytes);
+        let _found = holds(&bytes, &[]);
     }
 }

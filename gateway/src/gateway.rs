@@ -2,6 +2,7 @@
 //!
 //! Must never keep anything of a request. Tests: the workspace's `tests` crate.
 
+use crate::abuse::Guard;
 use crate::idempotency::Outcomes;
 use crate::ledger::{Exchange, Ledger, Way};
 use crate::metrics::{Metrics, Plane};
@@ -29,6 +30,8 @@ pub struct Gateway {
     pub environment: Environment,
     /// What came of requests that carry an idempotency key.
     pub outcomes: Arc<Outcomes>,
+    /// How often who tried.
+    pub abuse: Arc<Guard>,
     clock: SystemClock,
 }
 
@@ -40,10 +43,10 @@ impl Gateway {
         ledger: Ledger,
         metrics: Metrics,
         environment: Environment,
-        outcomes: Arc<Outcomes>,
+        (outcomes, abuse): (Arc<Outcomes>, Arc<Guard>),
     ) -> Self {
         let clock = SystemClock::new();
-        Self { plan: RwLock::new(Arc::new(plan)), ledger, metrics, environment, outcomes, clock }
+        Self { plan: RwLock::new(Arc::new(plan)), ledger, metrics, environment, outcomes, abuse, clock }
     }
 
     /// The plan in force. A request keeps the one it began with.

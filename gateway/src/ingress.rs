@@ -3,6 +3,7 @@
 //! Must never forward a byte when anything fails: each step below ends the request with its fault (threat B54).
 //! Tests: the workspace's `tests` crate against the real binary; each step has its own.
 
+use crate::abuse;
 use crate::answer::{self, Rules};
 use crate::flow::cards::Cards;
 use crate::flow::{self, Intake, Permitted, Watch};
@@ -80,6 +81,22 @@ impl Ingress {
         let watch = Watch { on_leak: route.on_leak, inside: route.look_inside };
         let parsed = flow::parse_ingress(inbound, &way.fields, watch)?;
         let permitted = parsed.permit::<Forward>(&plan.bundle, &ask(plan, way, exchange.source))?;
+        let attempt = abuse::admit(&self.gateway, exchange, way, &parts.headers, permitted.fields()).await?;
+        let passed = self.forward(exchange, way, permitted, &parts.method, added).await;
+        attempt.settle(None);
+        passed
+    }
+
+    /// What an attempt that no rule stops leads to.
+    async fn forward(
+        &self,
+        exchange: &Exchange,
+        way: &IngressPlan,
+        permitted: Permitted<Cards, Forward>,
+        method: &Method,
+        added: HeaderMap,
+    ) -> Result<Response<Body>, Fault> {
+        let route = &way.route;
         let tokens = self.tokenize(&permitted, way).await?;
         let scanned = flow::scan(permitted.rewrite(&tokens)?)?;
         if scanned.masked() {
@@ -110,7 +127,7 @@ impl Ingress {
         if screened.reports() {
             self.note_found(exchange, way, ("inside", "reported"), "reported.answer").await?;
         }
-        Ok(screened.respond(parts.method == Method::HEAD, &exchange.id))
+        Ok(screened.respond(*method == Method::HEAD, &exchange.id))
     }
 
     /// One call to the vault for all cards of the request, or none.

@@ -2,6 +2,7 @@
 //!
 //! Must never let a request pass whose line was refused. Tests: the workspace's `tests` crate.
 
+use crate::abuse::{Did, Fired};
 use crate::plan::{EgressPlan, IngressPlan};
 use crate::problem::Fault;
 use cordon_audit::{Action, AuditError, Event, Log, Name, Outcome, Receipt};
@@ -159,6 +160,7 @@ impl Ledger {
             _ => way.action(),
         };
         let event = way.on(exchange.event(action, fault.outcome())).reason(fault.reason());
+        let event = event.statements(fault.abuse_rule().cloned());
         match fault {
             Fault::Unauthenticated
             | Fault::UnknownRoute
@@ -167,8 +169,39 @@ impl Ledger {
             | Fault::Malformed(_)
             | Fault::Unsupported
             | Fault::TooLarge
-            | Fault::TooSlow => self.0.append_refusal(event).await.map(drop).map_err(unrecorded),
+            | Fault::TooSlow
+            | Fault::TooManyAttempts { .. }
+            | Fault::ChallengeRequired { .. } => {
+                self.0.append_refusal(event).await.map(drop).map_err(unrecorded)
+            }
             _ => self.append(event).await.map(drop),
+        }
+    }
+
+    /// Attempts are beyond the limit of a rule, for the first time in its window.
+    ///
+    /// # Errors
+    /// [`Fault::Audit`]: the attempt must not be passed on.
+    pub async fn abuses(
+        &self,
+        exchange: &Exchange,
+        way: &IngressPlan,
+        fired: &Fired<'_>,
+    ) -> Result<(), Fault> {
+        let outcome = if fired.did.stops() { Outcome::Denied } else { Outcome::Allowed };
+        let reason = match fired.did {
+            Did::Reported => "abuse.reported",
+            Did::Delayed => "abuse.delayed",
+            Did::Proved => "abuse.proved",
+            Did::Challenged => "abuse.challenged",
+            Did::Denied => "abuse.denied",
+        };
+        let event = Way::In(way).on(exchange.event(Action::Abuse, outcome)).reason(reason);
+        let event = event.statements([fired.rule.audit_name().clone()]);
+        // Who comes from many places makes many such lines.
+        match outcome {
+            Outcome::Denied => self.0.append_refusal(event).await.map(drop).map_err(unrecorded),
+            Outcome::Allowed | Outcome::Failed => self.append(event).await.map(drop),
         }
     }
 

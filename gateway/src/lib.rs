@@ -7,6 +7,7 @@
 //! Used by: `cordon-gateway` (the binary), fuzz targets, `bench`.
 //! Uses: `card`, `scan`, `wire`, `client` (tokenize and reveal), `policy`, `audit`, `daemon`.
 
+pub mod abuse;
 pub mod answer;
 pub mod body;
 pub mod coding;
@@ -17,6 +18,7 @@ pub mod gateway;
 pub mod head;
 pub mod idempotency;
 pub mod ingress;
+pub mod keyed;
 pub mod leak;
 pub mod ledger;
 pub mod media;

@@ -3,6 +3,7 @@
 //! Must never be half loaded: every file a route or destination names is read here, before the first request.
 //! Tests: here; whole bundles in the workspace's `tests` crate.
 
+use crate::abuse;
 use crate::answer::declared_types;
 use crate::body::Declared;
 use crate::config::IdentityConfig;
@@ -52,6 +53,8 @@ pub struct IngressPlan {
     pub service: Name,
     /// Where it leads.
     pub target: Arc<Target>,
+    /// How often who may try.
+    pub abuse: abuse::Rules,
 }
 
 /// A way out, ready to match and parse.
@@ -159,7 +162,11 @@ impl Plan {
             return Err(PlanError::DevelopmentBundle);
         }
         let forwarder = choose_forwarder(&bundle, forwarder)?;
-        let ingress = bundle.ingress().iter().map(ingress_plan).collect::<Result<_, _>>()?;
+        let ingress = bundle
+            .ingress()
+            .iter()
+            .map(|route| ingress_plan(route, secrets.signing))
+            .collect::<Result<_, _>>()?;
         let mut targets = HashMap::new();
         for destination in bundle.destinations() {
             let roots = Roots::load(&destination.roots).map_err(PlanError::Tls)?;
@@ -230,7 +237,7 @@ fn choose_forwarder(bundle: &Bundle, named: Option<&str>) -> Result<Name, PlanEr
     }
 }
 
-fn ingress_plan(route: &IngressRoute) -> Result<IngressPlan, PlanError> {
+fn ingress_plan(route: &IngressRoute, keys: &HashMap<String, KeyConfig>) -> Result<IngressPlan, PlanError> {
     let upstream = &route.upstream;
     let address = Address::Resolved { host: upstream.host.clone(), port: upstream.port };
     let target = match &upstream.roots {
@@ -254,6 +261,7 @@ fn ingress_plan(route: &IngressRoute) -> Result<IngressPlan, PlanError> {
         name: Name::parse_or_withhold(&route.name),
         service: Name::parse_or_withhold(&route.service),
         target: Arc::new(target),
+        abuse: abuse::Rules::load(&route.name, &route.abuse, keys)?,
         route: route.clone(),
     })
 }

@@ -3,6 +3,7 @@
 //! Must never open a listener before the audit log, the bundle and all identities are sound.
 //! Tests: the workspace's `tests` crate against the real binary.
 
+use crate::abuse::Guard;
 use crate::config::Config;
 use crate::egress::Egress;
 use crate::gateway::Gateway;
@@ -45,6 +46,7 @@ pub struct Prepared {
     tokenizer: Endpoint,
     revealer: Endpoint,
     outcomes: Arc<Outcomes>,
+    abuse: Arc<Guard>,
 }
 
 impl Prepared {
@@ -62,18 +64,23 @@ impl Prepared {
         let tokenizer = config.vault.endpoint(&config.vault.ingress_identity);
         let revealer = config.vault.endpoint(&config.vault.egress_identity);
         let metrics = config.metrics.check();
-        let outcomes = config.idempotency.outcomes();
+        let kept = config.idempotency.outcomes().and_then(|outcomes| Ok((outcomes, config.abuse.guard()?)));
         let audit = config.audit_faults.iter().cloned().map(StartError::AuditSettings).collect::<Vec<_>>();
-        match (plan, ingress, egress, tokenizer, revealer, metrics, outcomes) {
-            (Ok(plan), Ok(ingress), Ok(egress), Ok(tokenizer), Ok(revealer), Ok(()), Ok(outcomes))
-                if audit.is_empty() =>
-            {
-                Ok(Self { config, plan, ingress, egress, tokenizer, revealer, outcomes })
+        match (plan, ingress, egress, tokenizer, revealer, metrics, kept) {
+            (
+                Ok(plan),
+                Ok(ingress),
+                Ok(egress),
+                Ok(tokenizer),
+                Ok(revealer),
+                Ok(()),
+                Ok((outcomes, abuse)),
+            ) if audit.is_empty() => {
+                Ok(Self { config, plan, ingress, egress, tokenizer, revealer, outcomes, abuse })
             }
-            (plan, ingress, egress, tokenizer, revealer, metrics, outcomes) => {
+            (plan, ingress, egress, tokenizer, revealer, metrics, kept) => {
                 let vault = [tokenizer.err(), revealer.err()];
-                let sides =
-                    [ingress.err(), egress.err(), metrics.err(), outcomes.err()].into_iter().chain(vault);
+                let sides = [ingress.err(), egress.err(), metrics.err(), kept.err()].into_iter().chain(vault);
                 Err(plan.err().into_iter().chain(sides.flatten()).chain(audit).collect())
             }
         }
@@ -113,8 +120,13 @@ impl Prepared {
         hardening.register(&mut registry);
         let drain = Drain::on_signals(DEADLINE).map_err(StartError::Signals)?;
         let ledger = Ledger::new(log.clone());
-        let gateway =
-            Arc::new(Gateway::new(self.plan, ledger, metrics, self.config.environment, self.outcomes));
+        let gateway = Arc::new(Gateway::new(
+            self.plan,
+            ledger,
+            metrics,
+            self.config.environment,
+            (self.outcomes, self.abuse),
+        ));
         let listeners = vec![
             ingress_listener(&self.config, self.ingress, &gateway, self.tokenizer.clone()).on(ingress),
             egress_listener(&self.config, self.egress, &gateway, (self.revealer, self.tokenizer)).on(egress),
@@ -211,6 +223,7 @@ fn metrics_listener(config: &Config, registry: Registry, gateway: &Arc<Gateway>,
         let (registry, gateway, drain) = (Arc::clone(&registry), Arc::clone(&gateway), drain.clone());
         move |request: Request<Incoming>, _peer: Arc<Peer>| {
             gateway.metrics.audit_stands(gateway.ledger.is_degraded());
+            gateway.metrics.abuse_stands(&gateway.abuse);
             let ready = gateway.ledger.is_sound() && !drain.is_triggered();
             let response = machine_page(request.method(), request.uri().path(), ready, &registry);
             async move { response }
@@ -270,6 +283,9 @@ pub enum StartError {
     /// `[idempotency]`.
     #[error("[idempotency] ttl_s must be 900 to 604800 (a week), memory_mib 1 to 1024")]
     Idempotency,
+    /// `[abuse]`.
+    #[error("[abuse] memory_mib must be 4 to 1024, delayed 0 to 10000")]
+    Abuse,
     /// The system gives no random numbers.
     #[error("the system gives no random numbers")]
     NoRandomness,

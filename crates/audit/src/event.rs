@@ -105,6 +105,8 @@ pub enum Action {
     Send,
     /// A card number was found where none is declared (12.10.7).
     LeakFound,
+    /// Somebody tried more often than a rule of the gateway takes; the statement names the rule.
+    Abuse,
     /// The wall clock moved against the monotonic one (10.6).
     ClockStep,
 }

@@ -12,11 +12,13 @@ use crate::fault::{Faults, Source};
 use crate::place::Places;
 use crate::segments::Segments;
 
+mod abuse;
 mod fields;
 mod read;
 mod signature;
 mod values;
 
+pub use abuse::{AbuseAction, AbuseKey, AbuseLimit, AbuseRule};
 pub(crate) use read::Reading;
 pub use signature::{JwsAlgorithm, Signature, SignatureEncoding, SignatureScheme, SignedPart};
 
@@ -51,6 +53,8 @@ pub struct IngressRoute {
     pub fields: Vec<Field<IngressOp>>,
     /// Fields of the answer that are cut before a client sees them.
     pub answer: Vec<Field<AnswerOp>>,
+    /// How often who may try, in the order in which attempts are counted.
+    pub abuse: Vec<AbuseRule>,
 }
 
 /// A way out: a service's request whose token fields are replaced before a destination sees it.

@@ -204,6 +204,23 @@ impl<'t, 's, 'f> Row<'t, 's, 'f> {
         })
     }
 
+    /// A whole number from `least` to `most` that must be there.
+    pub(crate) fn whole(&mut self, key: &'static str, least: usize, most: usize) -> Option<usize> {
+        let Some((span, value)) = self.get(key) else {
+            self.missing(key);
+            return None;
+        };
+        let number = value
+            .as_integer()
+            .and_then(|integer| usize::from_str_radix(integer.as_str(), integer.radix()).ok())
+            .filter(|number| (least..=most).contains(number));
+        if number.is_none() {
+            let help = format!("write {least} to {most}");
+            self.fault(&span, format!("`{key}` must be a whole number in range"), Some(help));
+        }
+        number
+    }
+
     /// A TCP port that must be there.
     pub(crate) fn port(&mut self, key: &'static str) -> Option<u16> {
         let Some((span, value)) = self.get(key) else {

@@ -10,7 +10,7 @@ use crate::problem::Fault;
 use cordon_card::{Cvv, Expiry, Pan};
 use cordon_policy::IngressOp;
 use cordon_wire::limits::MAX_ITEMS;
-use cordon_wire::{ItemResult, Items, ProblemCode, TokenizeItem, TokenizeRequest, Tokenized};
+use cordon_wire::{ItemResult, Items, ProblemCode, Submitted, TokenizeItem, TokenizeRequest, Tokenized};
 use zeroize::Zeroizing;
 
 /// The cards of one request. The i-th security code and the i-th expiry belong to the i-th number.
@@ -90,6 +90,14 @@ impl Cards {
     #[must_use]
     pub fn request(&self) -> Option<&TokenizeRequest> {
         (!self.request.items.is_empty()).then_some(&self.request)
+    }
+
+    /// The numbers, in order.
+    pub fn pans(&self) -> impl Iterator<Item = &Pan> {
+        self.request.items.iter().filter_map(|item| match &item.pan {
+            Submitted::Valid(pan) => Some(pan),
+            Submitted::Invalid(_) => None,
+        })
     }
 
     /// The vault's tokens, if it gave one for each card.

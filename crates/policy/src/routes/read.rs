@@ -17,6 +17,7 @@ use super::values::{self, DEFAULT_BODY, DEFAULT_TIMEOUT};
 use super::{
     Content, Declared, EgressRoute, IngressRoute, LookInside, OnLeak, PathPattern, Routes, Upstream,
 };
+use super::{IngressOp, abuse};
 use crate::fault::{Faults, Source};
 use crate::place::HeadPlace;
 use crate::rows::{Row, choose, document};
@@ -91,6 +92,8 @@ impl<'d> Reading<'d> {
             check_attached(&mut row, &fields);
         }
         let (answer, _all_read) = read_fields(&mut row, "answer", Plane::Answer, |row| answer_op(row, false));
+        let has_cards = fields.iter().any(|field| field.op == IngressOp::Tokenize);
+        let abuse = abuse::read(&mut row, has_cards, true);
         self.check_collection(&mut row, service.as_ref(), common.collection.as_ref());
         let hosts: Vec<String> = hosts.into_iter().map(Spanned::into_inner).collect();
         self.claim("ingress", &hosts, &common, &mut row);
@@ -110,6 +113,7 @@ impl<'d> Reading<'d> {
             timeout: common.timeout?,
             fields,
             answer,
+            abuse,
         })
     }
 

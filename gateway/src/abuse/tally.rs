@@ -1,0 +1,144 @@
+//! What one key of one rule has seen within its window, one by one.
+//!
+//! Must never forget within the window what decides whether the limit is passed, nor hold more than the limit needs.
+//! Tests: `abuse/tests.rs`.
+
+use cordon_policy::AbuseLimit;
+
+/// Time since the start of the process, in tenths of a second.
+pub(super) type Tick = u32;
+
+/// A card as a truncated digest under the key of the process.
+pub(super) type CardMark = u64;
+
+/// What became of an attempt with a card.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// Nobody asks.
+    Counted,
+    /// It is not known yet. Counts as a decline, so that many attempts at once gain nothing.
+    Pending,
+    /// Approved.
+    Approved,
+    /// Declined, or stopped by this rule.
+    Declined,
+}
+
+impl Fate {
+    const fn is_bad(self) -> bool {
+        matches!(self, Self::Pending | Self::Declined)
+    }
+}
+
+/// A card, or a request where those are counted, and when it was last seen.
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    mark: CardMark,
+    at: Tick,
+    fate: Fate,
+}
+
+/// The latest cards or requests of one key: the one seen last stands last.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    seen: Vec<Seen>,
+}
+
+impl Tally {
+    /// Forgets what is older than `within`.
+    pub(super) fn forget(&mut self, now: Tick, within: Tick) {
+        let over = self.seen.iter().take_while(|seen| now.saturating_sub(seen.at) > within).count();
+        drop(self.seen.drain(..over));
+    }
+
+    /// Whether an attempt with these cards, each named once, would pass the limit.
+    pub(super) fn exceeds(&self, limit: AbuseLimit, cards: &[CardMark]) -> bool {
+        let fresh = || cards.iter().filter(|card| self.find(**card).is_none()).count();
+        match limit {
+            AbuseLimit::Requests(over) => self.seen.len() >= over,
+            AbuseLimit::Cards(over) | AbuseLimit::Declines(over) => {
+                self.seen.len().saturating_add(fresh()) > over
+            }
+            AbuseLimit::DeclineRatio { percent, of } => {
+                let others = self.seen.iter().rev().filter(|seen| !cards.contains(&seen.mark));
+                let ours = cards.iter().map(|card| self.find(*card).map_or(Fate::Pending, |seen| seen.fate));
+                let ours = ours.map(|fate| if fate == Fate::Approved { fate } else { Fate::Pending });
+                let latest: Vec<Fate> = ours.chain(others.map(|seen| seen.fate)).take(of).collect();
+                let bad = latest.iter().filter(|fate| fate.is_bad()).count();
+                latest.len() == of && bad.saturating_mul(100) > percent.saturating_mul(of)
+            }
+        }
+    }
+
+    /// Counts an attempt that passed this rule, or one that it stopped.
+    pub(super) fn count(&mut self, limit: AbuseLimit, cards: &[CardMark], now: Tick, stopped: bool) {
+        let most = most(limit);
+        if matches!(limit, AbuseLimit::Requests(_)) {
+            self.put(Seen { mark: 0, at: now, fate: Fate::Counted }, most);
+            return;
+        }
+        for card in cards {
+            let fate = match (limit, self.remove(*card)) {
+                (AbuseLimit::Cards(_) | AbuseLimit::Requests(_), _) => Fate::Counted,
+                (_, Some(Fate::Approved)) => Fate::Approved,
+                (_, Some(Fate::Declined)) => Fate::Declined,
+                (_, Some(_) | None) if stopped => Fate::Declined,
+                (_, Some(_) | None) => Fate::Pending,
+            };
+            self.put(Seen { mark: *card, at: now, fate }, most);
+        }
+    }
+
+    /// Learns what became of cards that were counted as pending. `None`: nothing did, as if they had not been tried.
+    pub(super) fn settle(
+        &mut self,
+        limit: AbuseLimit,
+        cards: &[CardMark],
+        approved: Option<bool>,
+        now: Tick,
+    ) {
+        for card in cards {
+            let before = self.remove(*card);
+            let fate = match approved {
+                // Among declines, who was approved has no place.
+                Some(true) if matches!(limit, AbuseLimit::Declines(_)) => None,
+                Some(true) => Some(Fate::Approved),
+                Some(false) => Some(Fate::Declined),
+                None => before.filter(|fate| *fate != Fate::Pending),
+            };
+            if let Some(fate) = fate {
+                self.put(Seen { mark: *card, at: now, fate }, most(limit));
+            }
+        }
+    }
+
+    /// Bytes on the heap.
+    pub(super) fn size(&self) -> usize {
+        self.seen.capacity().saturating_mul(size_of::<Seen>())
+    }
+
+    fn find(&self, mark: CardMark) -> Option<&Seen> {
+        self.seen.iter().rev().find(|seen| seen.mark == mark)
+    }
+
+    fn remove(&mut self, mark: CardMark) -> Option<Fate> {
+        let at = self.seen.iter().rposition(|seen| seen.mark == mark)?;
+        Some(self.seen.remove(at).fate)
+    }
+
+    /// The oldest gives way: of those that are left, there are as many as the limit asks about.
+    fn put(&mut self, seen: Seen, most: usize) {
+        let surplus = self.seen.len().saturating_add(1).saturating_sub(most);
+        drop(self.seen.drain(..surplus));
+        self.seen.push(seen);
+    }
+}
+
+/// How many cards or requests decide about a limit.
+const fn most(limit: AbuseLimit) -> usize {
+    match limit {
+        AbuseLimit::Cards(over) | AbuseLimit::Declines(over) => over.saturating_add(1),
+        AbuseLimit::Requests(over) => over,
+        AbuseLimit::DeclineRatio { of, .. } => of,
+    }
+}

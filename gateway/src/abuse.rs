@@ -28,7 +28,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use table::{Key, Table};
-use tally::{CardMark, Tick};
+use tally::{CardMark, Measure, Tick};
 use tokio::sync::Semaphore;
 
 /// The counts of all workers.
@@ -52,6 +52,7 @@ pub struct Rule {
     route: String,
     /// As audit lines name it.
     name: Name,
+    measure: Measure,
     within: Tick,
     challenge: Option<Challenge>,
 }
@@ -60,7 +61,7 @@ pub struct Rule {
 struct Challenge {
     header: HeaderName,
     verifier: Verifier,
-    passes: AbuseLimit,
+    passes: Measure,
 }
 
 impl Rules {
@@ -85,13 +86,21 @@ impl Rule {
                 let unusable = || KeyError::Unusable { key: key.clone(), scheme: "hmac-sha256" };
                 let header = HeaderName::from_bytes(header.as_bytes()).map_err(|_no_name| unusable())?;
                 let verifier = Verifier::new(hmac, bound_to(&spec.per).label());
-                Some(Challenge { header, verifier, passes: AbuseLimit::Requests(*passes) })
+                Some(Challenge {
+                    header,
+                    verifier,
+                    passes: Measure { limit: AbuseLimit::Requests(*passes), doubts: true },
+                })
             }
             AbuseAction::Report | AbuseAction::Delay(_) | AbuseAction::Deny => None,
         };
         Ok(Self {
             spec: spec.clone(),
             route: route.to_owned(),
+            measure: Measure {
+                limit: spec.limit,
+                doubts: !matches!(spec.per, AbuseKey::Network | AbuseKey::Iin(_)),
+            },
             name: Name::parse_or_withhold(&format!("abuse.{}", spec.name)),
             // What is rounded must not fall out of the window early.
             within: ticks(spec.within).saturating_add(1),
@@ -190,7 +199,7 @@ pub struct Attempt {
 #[derive(Debug)]
 struct Touched {
     key: Key,
-    limit: AbuseLimit,
+    measure: Measure,
     within: Tick,
     cards: Vec<CardMark>,
 }
@@ -203,8 +212,8 @@ impl Attempt {
 
     fn conclude(&mut self, approved: Option<bool>) {
         let now = self.guard.now();
-        for Touched { key, limit, within, cards } in self.touched.drain(..) {
-            self.guard.table.amend(key, within, now, |row| row.tally.settle(limit, &cards, approved, now));
+        for Touched { key, measure, within, cards } in self.touched.drain(..) {
+            self.guard.table.amend(key, within, now, |row| row.tally.settle(measure, &cards, approved, now));
         }
     }
 }

@@ -160,7 +160,7 @@ impl<'r> Judging<'_, 'r> {
                 let exceeds = self
                     .guard
                     .table
-                    .look(key, rule.within, self.now, |tally| tally.exceeds(rule.spec.limit, &cards));
+                    .look(key, rule.within, self.now, |tally| tally.exceeds(rule.measure, &cards));
                 if exceeds {
                     let did = self.did(rule, &mut proved);
                     self.fires(rule, did, false);
@@ -172,14 +172,14 @@ impl<'r> Judging<'_, 'r> {
     }
 
     fn count(&mut self, rule: &'r Rule, key: Key, cards: Vec<CardMark>, proved: &mut Option<bool>) {
-        let (now, limit) = (self.now, rule.spec.limit);
+        let (now, measure) = (self.now, rule.measure);
         let waits = rule.challenge.is_some() && *proved != Some(false);
         let stops = matches!(rule.spec.action, AbuseAction::Deny | AbuseAction::Challenge { .. });
         let (exceeds, first) = self.guard.table.with(key, rule.within, now, |row| {
-            let exceeds = row.tally.exceeds(limit, &cards);
+            let exceeds = row.tally.exceeds(measure, &cards);
             // Whether a proof is there is found out only where one is needed, and not with this lock in hand.
             if !(exceeds && waits) {
-                row.tally.count(limit, &cards, now, exceeds && stops);
+                row.tally.count(measure, &cards, now, exceeds && stops);
             }
             row.hot = exceeds;
             let first = exceeds && row.noted.is_none_or(|at| now.saturating_sub(at) > rule.within);
@@ -193,12 +193,12 @@ impl<'r> Judging<'_, 'r> {
             if waits {
                 self.guard
                     .table
-                    .with(key, rule.within, now, |row| row.tally.count(limit, &cards, now, did.stops()));
+                    .with(key, rule.within, now, |row| row.tally.count(measure, &cards, now, did.stops()));
             }
             self.fires(rule, did, first);
         }
-        if limit.needs_outcome() {
-            self.touched.push(Touched { key, limit, within: rule.within, cards });
+        if measure.limit.needs_outcome() {
+            self.touched.push(Touched { key, measure, within: rule.within, cards });
         }
     }
 

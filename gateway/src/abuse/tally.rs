@@ -16,7 +16,7 @@ pub(super) type CardMark = u64;
 pub(super) enum Fate {
     /// Nobody asks.
     Counted,
-    /// It is not known yet. Counts as a decline, so that many attempts at once gain nothing.
+    /// It is not known yet.
     Pending,
     /// Approved.
     Approved,
@@ -24,10 +24,13 @@ pub(super) enum Fate {
     Declined,
 }
 
-impl Fate {
-    const fn is_bad(self) -> bool {
-        matches!(self, Self::Pending | Self::Declined)
-    }
+/// What a rule counts.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Measure {
+    pub(super) limit: AbuseLimit,
+    /// Whether what is not answered yet counts as declined, so that many attempts at once gain nothing. Right for one
+    /// client; of a range or network that many use, most would be held against it whenever it is busy.
+    pub(super) doubts: bool,
 }
 
 /// A card, or a request where those are counted, and when it was last seen.
@@ -52,32 +55,49 @@ impl Tally {
     }
 
     /// Whether an attempt with these cards, each named once, would pass the limit.
-    pub(super) fn exceeds(&self, limit: AbuseLimit, cards: &[CardMark]) -> bool {
+    pub(super) fn exceeds(&self, measure: Measure, cards: &[CardMark]) -> bool {
         let fresh = || cards.iter().filter(|card| self.find(**card).is_none()).count();
-        match limit {
+        match measure.limit {
             AbuseLimit::Requests(over) => self.seen.len() >= over,
             AbuseLimit::Cards(over) | AbuseLimit::Declines(over) => {
                 self.seen.len().saturating_add(fresh()) > over
             }
             AbuseLimit::DeclineRatio { percent, of } => {
-                let others = self.seen.iter().rev().filter(|seen| !cards.contains(&seen.mark));
-                let ours = cards.iter().map(|card| self.find(*card).map_or(Fate::Pending, |seen| seen.fate));
-                let ours = ours.map(|fate| if fate == Fate::Approved { fate } else { Fate::Pending });
-                let latest: Vec<Fate> = ours.chain(others.map(|seen| seen.fate)).take(of).collect();
-                let bad = latest.iter().filter(|fate| fate.is_bad()).count();
-                latest.len() == of && bad.saturating_mul(100) > percent.saturating_mul(of)
+                let (mut all, mut bad) = (0_usize, 0_usize);
+                for declined in self.settled().take(of) {
+                    all = all.saturating_add(1);
+                    bad = bad.saturating_add(usize::from(declined));
+                }
+                if measure.doubts {
+                    let pending = self.seen.iter().filter(|seen| seen.fate == Fate::Pending).count();
+                    let doubtful = pending.saturating_add(fresh());
+                    (all, bad) = (all.saturating_add(doubtful), bad.saturating_add(doubtful));
+                }
+                all >= of && bad.saturating_mul(100) > percent.saturating_mul(all)
             }
         }
     }
 
+    /// Whether each card was declined, of those of which it is known, from the latest.
+    fn settled(&self) -> impl Iterator<Item = bool> {
+        self.seen.iter().rev().filter_map(|seen| match seen.fate {
+            Fate::Declined => Some(true),
+            Fate::Approved => Some(false),
+            Fate::Counted | Fate::Pending => None,
+        })
+    }
+
     /// Counts an attempt that passed this rule, or one that it stopped.
-    pub(super) fn count(&mut self, limit: AbuseLimit, cards: &[CardMark], now: Tick, stopped: bool) {
-        let most = most(limit);
+    pub(super) fn count(&mut self, measure: Measure, cards: &[CardMark], now: Tick, stopped: bool) {
+        let (limit, most) = (measure.limit, most(measure.limit));
         if matches!(limit, AbuseLimit::Requests(_)) {
             self.put(Seen { mark: 0, at: now, fate: Fate::Counted }, most);
             return;
         }
         for card in cards {
+            if limit.needs_outcome() && !(measure.doubts || stopped) {
+                continue;
+            }
             let fate = match (limit, self.remove(*card)) {
                 (AbuseLimit::Cards(_) | AbuseLimit::Requests(_), _) => Fate::Counted,
                 (_, Some(Fate::Approved)) => Fate::Approved,
@@ -90,24 +110,18 @@ impl Tally {
     }
 
     /// Learns what became of cards that were counted as pending. `None`: nothing did, as if they had not been tried.
-    pub(super) fn settle(
-        &mut self,
-        limit: AbuseLimit,
-        cards: &[CardMark],
-        approved: Option<bool>,
-        now: Tick,
-    ) {
+    pub(super) fn settle(&mut self, measure: Measure, cards: &[CardMark], approved: Option<bool>, now: Tick) {
         for card in cards {
             let before = self.remove(*card);
             let fate = match approved {
                 // Among declines, who was approved has no place.
-                Some(true) if matches!(limit, AbuseLimit::Declines(_)) => None,
+                Some(true) if matches!(measure.limit, AbuseLimit::Declines(_)) => None,
                 Some(true) => Some(Fate::Approved),
                 Some(false) => Some(Fate::Declined),
                 None => before.filter(|fate| *fate != Fate::Pending),
             };
             if let Some(fate) = fate {
-                self.put(Seen { mark: *card, at: now, fate }, most(limit));
+                self.put(Seen { mark: *card, at: now, fate }, most(measure.limit));
             }
         }
     }
@@ -139,6 +153,7 @@ const fn most(limit: AbuseLimit) -> usize {
     match limit {
         AbuseLimit::Cards(over) | AbuseLimit::Declines(over) => over.saturating_add(1),
         AbuseLimit::Requests(over) => over,
-        AbuseLimit::DeclineRatio { of, .. } => of,
+        // As many that are answered, and as many that are not.
+        AbuseLimit::DeclineRatio { of, .. } => of.saturating_mul(2),
     }
 }

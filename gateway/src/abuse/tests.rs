@@ -95,6 +95,22 @@ fn many_attempts_at_once_gain_nothing() {
 }
 
 #[test]
+fn a_range_that_is_busy_is_judged_by_its_answers_alone() {
+    for limit in [RATIO, AbuseLimit::Declines(20)] {
+        let world = World::new(rules(&[rule("range", AbuseKey::Iin(8), limit, AbuseAction::Deny)]));
+        let address = |number: u32| format!("198.51.{}.{}", number >> 8, number & 0xff);
+        let judged: Vec<_> =
+            (0..1_000).map(|number| world.judge(&address(number), &[pan(1, number)])).collect();
+        assert!(judged.iter().all(|judged| judged.verdict == Verdict::Pass), "a sale begins");
+        judged.into_iter().for_each(|judged| judged.attempt.settle(Some(true)));
+        // One after the other.
+        let passed =
+            (0..1_000).filter(|number| world.tries(&address(*number), pan(1, 2_000 + number), false));
+        assert!(passed.count() <= 20, "{limit:?}");
+    }
+}
+
+#[test]
 fn one_good_card_does_not_hide_the_declines() {
     let world = World::new(rules(&[rule("declined", AbuseKey::Address, RATIO, AbuseAction::Deny)]));
     let passed = (0..1_000).filter(|number| {
@@ -303,9 +319,10 @@ proptest! {
             tally.forget(now, WITHIN);
             seen.retain(|_, at| now - *at <= WITHIN);
             seen.insert(card, now);
-            let exceeds = tally.exceeds(AbuseLimit::Cards(limit), &[card]);
+            let measure = Measure { limit: AbuseLimit::Cards(limit), doubts: true };
+            let exceeds = tally.exceeds(measure, &[card]);
             prop_assert_eq!(exceeds, seen.len() > limit, "{:?} at {}", seen, now);
-            tally.count(AbuseLimit::Cards(limit), &[card], now, exceeds);
+            tally.count(measure, &[card], now, exceeds);
         }
     }
 
@@ -321,10 +338,10 @@ proptest! {
             let mut whole = Key::default();
             (whole[0], whole[1]) = (shard, key);
             let cards: Vec<CardMark> = (0..cards as u64).collect();
-            let limit = AbuseLimit::Cards(60);
+            let measure = Measure { limit: AbuseLimit::Cards(60), doubts: true };
             table.with(whole, MINUTE, now, |row: &mut Row| {
-                row.hot = row.tally.exceeds(limit, &cards);
-                row.tally.count(limit, &cards, now, row.hot);
+                row.hot = row.tally.exceeds(measure, &cards);
+                row.tally.count(measure, &cards, now, row.hot);
             });
             prop_assert!(table.used() <= room);
         }

@@ -6,7 +6,6 @@ use crate::problem::Fault;
 use http::HeaderMap;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 const MIB: usize = 1024 * 1024;

@@ -11,6 +11,7 @@ use crate::head;
 use crate::leak::echo::Echoes;
 use crate::ledger::{Exchange, Way};
 use crate::metrics::Plane;
+use crate::outcome;
 use crate::plan::{IngressPlan, Plan};
 use crate::problem::Fault;
 use crate::route::{self, CleanPath, Match};
@@ -81,6 +82,7 @@ impl Ingress {
         let parsed = flow::parse_ingress(inbound, &way.fields, watch)?;
         let permitted = parsed.permit::<Forward>(&plan.bundle, &ask(plan, way, exchange.source))?;
         let tokens = self.tokenize(&permitted, way).await?;
+        let iins = permitted.fields().issuers();
         let scanned = flow::scan(permitted.rewrite(&tokens)?)?;
         if scanned.masked() {
             self.note_found(exchange, way, ("body", "masked"), "masked.body").await?;
@@ -93,6 +95,7 @@ impl Ingress {
         let limit = answer_limit(route.max_body);
         let answer = self.upstreams.send(&way.target, outbound, limit, route.timeout).await?;
         let mut answer = answer::decode(answer, limit)?;
+        let _decision = outcome::note(&self.gateway, exchange, Way::In(way), &answer, &iins);
         if let Some(cuts) = answer::cuts(&answer, &way.answer, &way.answer_types)? {
             let _no_tokens = cuts.make(&mut answer, None)?;
         }

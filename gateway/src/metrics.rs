@@ -3,7 +3,10 @@
 //! Must never take a label from a request: planes, outcomes and places are fixed words, routes are the bundle's.
 //! Tests: here.
 
+mod outcomes;
+
 use cordon_daemon::metrics::{LATENCY_BUCKETS, Metrics as Registry};
+pub use outcomes::Outcomes;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -66,6 +69,8 @@ pub struct Metrics {
     vault: Latencies,
     audit_degraded: Gauge,
     settled: Family<SettleLabels, Counter>,
+    /// What answers said.
+    pub outcomes: Outcomes,
 }
 
 impl fmt::Debug for Metrics {
@@ -86,6 +91,7 @@ impl Metrics {
             vault: Family::new_with_constructor(histogram),
             audit_degraded: Gauge::default(),
             settled: Family::default(),
+            outcomes: Outcomes::register(registry),
         };
         registry.register("requests", "Requests by plane, route and outcome", metrics.requests.clone());
         let help = "Time from a request's head to its answer";

@@ -13,10 +13,12 @@ use crate::place::Places;
 use crate::segments::Segments;
 
 mod fields;
+mod outcome;
 mod read;
 mod signature;
 mod values;
 
+pub use outcome::{Decision, Outcome, OutcomePlace};
 pub(crate) use read::Reading;
 pub use signature::{JwsAlgorithm, Signature, SignatureEncoding, SignatureScheme, SignedPart};
 
@@ -51,6 +53,8 @@ pub struct IngressRoute {
     pub fields: Vec<Field<IngressOp>>,
     /// Fields of the answer that are cut before a client sees them.
     pub answer: Vec<Field<AnswerOp>>,
+    /// What the service's answer says about the outcome.
+    pub outcome: Option<Outcome>,
 }
 
 /// A way out: a service's request whose token fields are replaced before a destination sees it.
@@ -90,6 +94,8 @@ pub struct EgressRoute {
     pub idempotent_destination: bool,
     /// Fields of the answer in which the destination gives card numbers.
     pub answer: Vec<Field<AnswerOp>>,
+    /// What the destination's answer says about the outcome.
+    pub outcome: Option<Outcome>,
 }
 
 impl EgressRoute {

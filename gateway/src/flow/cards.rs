@@ -5,9 +5,10 @@
 
 use super::spots::{At, Edits, Found, Spot};
 use crate::leak::{self, Place, Search};
+use crate::outcome;
 use crate::plan::Fields;
 use crate::problem::Fault;
-use cordon_card::{Cvv, Expiry, Pan};
+use cordon_card::{Cvv, Expiry, Iin, Pan};
 use cordon_policy::IngressOp;
 use cordon_wire::limits::MAX_ITEMS;
 use cordon_wire::{ItemResult, Items, ProblemCode, TokenizeItem, TokenizeRequest, Tokenized};
@@ -90,6 +91,12 @@ impl Cards {
     #[must_use]
     pub fn request(&self) -> Option<&TokenizeRequest> {
         (!self.request.items.is_empty()).then_some(&self.request)
+    }
+
+    /// Who issued the cards.
+    #[must_use]
+    pub fn issuers(&self) -> Vec<Iin> {
+        outcome::issuers(self.request.items.iter().map(|item| &item.pan))
     }
 
     /// The vault's tokens, if it gave one for each card.

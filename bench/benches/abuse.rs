@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use cordon_card::Pan;
 use cordon_gateway::abuse::{Client, Guard, Rules};
-use cordon_policy::{AbuseAction, AbuseKey, AbuseLimit, AbuseRule};
+use cordon_policy::{AbuseAction, AbuseKey, AbuseLimit, AbuseRule, Decision};
 use cordon_tests::cards;
 use criterion::Criterion;
 use http::HeaderMap;
@@ -37,13 +37,13 @@ fn rules() -> Option<Rules> {
 }
 
 /// One attempt and its answer.
-fn attempt(guard: &Arc<Guard>, rules: &Rules, source: u32, session: u32, pan: &Pan, approved: bool) {
+fn attempt(guard: &Arc<Guard>, rules: &Rules, source: u32, session: u32, pan: &Pan, decision: Decision) {
     let mut headers = HeaderMap::new();
     if let Ok(value) = format!("sid={session}").parse() {
         headers.insert("cookie", value);
     }
     let client = Client { source: IpAddr::V4(Ipv4Addr::from_bits(source)), headers: &headers };
-    black_box(guard.judge(rules, client, [pan], 0)).attempt.settle(Some(approved));
+    black_box(guard.judge(rules, client, [pan], 0)).attempt.settle(Some(decision));
 }
 
 fn main() {
@@ -57,17 +57,17 @@ fn main() {
         bench.iter(|| {
             number = number.wrapping_add(1);
             let pan = pans.get(usize::try_from(number).unwrap_or_default() % pans.len()).unwrap_or(first);
-            attempt(&guard, &rules, number.wrapping_mul(257), number, pan, true);
+            attempt(&guard, &rules, number.wrapping_mul(257), number, pan, Decision::Approved);
         });
     });
     group.bench_function("a known client and card", |bench| {
-        bench.iter(|| attempt(&guard, &rules, 0x0a00_0001, u32::MAX, first, true));
+        bench.iter(|| attempt(&guard, &rules, 0x0a00_0001, u32::MAX, first, Decision::Approved));
     });
     group.bench_function("a client that is stopped", |bench| {
         bench.iter(|| {
             number = number.wrapping_add(1);
             let pan = pans.get(usize::try_from(number).unwrap_or_default() % pans.len()).unwrap_or(first);
-            attempt(&guard, &rules, 0x0a00_0002, number, pan, false);
+            attempt(&guard, &rules, 0x0a00_0002, number, pan, Decision::Declined);
         });
     });
     group.finish();

@@ -20,7 +20,7 @@ use crate::sign::{self, KeyConfig, KeyError};
 use cordon_audit::Name;
 use cordon_card::Pan;
 use cordon_daemon::clock::{Clock, SystemClock};
-use cordon_policy::{AbuseAction, AbuseKey, AbuseLimit, AbuseRule};
+use cordon_policy::{AbuseAction, AbuseKey, AbuseLimit, AbuseRule, Decision};
 use http::HeaderName;
 use proof::Verifier;
 use ring::error::Unspecified;
@@ -205,22 +205,18 @@ struct Touched {
 }
 
 impl Attempt {
-    /// The service answered: approved, declined, or neither of the two.
-    pub fn settle(mut self, approved: Option<bool>) {
-        self.conclude(approved);
-    }
-
-    fn conclude(&mut self, approved: Option<bool>) {
+    /// What became of it, if that is known. Only the first answer counts.
+    pub fn settle(&mut self, decision: Option<Decision>) {
         let now = self.guard.now();
         for Touched { key, measure, within, cards } in self.touched.drain(..) {
-            self.guard.table.amend(key, within, now, |row| row.tally.settle(measure, &cards, approved, now));
+            self.guard.table.amend(key, within, now, |row| row.tally.settle(measure, &cards, decision, now));
         }
     }
 }
 
 impl Drop for Attempt {
     fn drop(&mut self) {
-        self.conclude(Some(false));
+        self.settle(Some(Decision::Declined));
     }
 }
 

@@ -13,13 +13,14 @@ use crate::idempotency::{self, Claim, Claimed, Fingerprint, Hold, REPLAYED};
 use crate::leak::echo::Echoes;
 use crate::ledger::{Exchange, Way};
 use crate::metrics::Plane;
+use crate::outcome;
 use crate::plan::{EgressPlan, Plan};
 use crate::preview;
 use crate::problem::Fault;
 use crate::route::{self, CleanPath, Match};
 use crate::upstream::{Answer, Upstreams, answer_limit, was_not_sent};
 use cordon_audit::Name;
-use cordon_card::Token;
+use cordon_card::{Iin, Token};
 use cordon_client::{Revealer, Tokenizer};
 use cordon_daemon::Body;
 use cordon_daemon::scrub::Scrubbed;
@@ -164,6 +165,7 @@ impl Egress {
         let tokens = permitted.fields().tokens().to_vec();
         let cards = self.reveal(&permitted, way, service).await?;
         let held = held_for(&tokens, &cards);
+        let iins = outcome::issuers(cards.iter().map(|card| &card.pan));
         let (rewritten, echoes) = permitted.rewrite(cards)?;
         let scanned = flow::scan(rewritten)?;
         if scanned.reports() {
@@ -183,7 +185,7 @@ impl Egress {
         }
         let unsent = answer.as_ref().is_err_and(was_not_sent);
         let outcome = match answer {
-            Ok(answer) => self.screened(exchange, way, answer, &echoes).await,
+            Ok(answer) => self.screened(exchange, way, answer, (&echoes, &iins)).await,
             Err(fault) => Err(fault),
         };
         // What kept us from telling the answer passes, and was not the destination's answer.
@@ -202,10 +204,11 @@ impl Egress {
         exchange: &Exchange,
         way: &EgressPlan,
         answer: Answer,
-        echoes: &Echoes,
+        (echoes, iins): (&Echoes, &[Iin]),
     ) -> Result<Screened, Fault> {
         let route = &way.route;
         let mut answer = answer::decode(answer, answer_limit(route.max_body))?;
+        let _decision = outcome::note(&self.gateway, exchange, Way::Out(way), &answer, iins);
         if let Some(cuts) = answer::cuts(&answer, &way.answer, &way.answer_types)? {
             let tokens = self.tokenize(&cuts, way).await?;
             let tokens = cuts.make(&mut answer, tokens)?;

@@ -3,7 +3,7 @@
 //! Must never forward a byte when anything fails: each step below ends the request with its fault (threat B54).
 //! Tests: the workspace's `tests` crate against the real binary; each step has its own.
 
-use crate::abuse;
+use crate::abuse::{self, Attempt};
 use crate::answer::{self, Rules};
 use crate::flow::cards::Cards;
 use crate::flow::{self, Intake, Permitted, Watch};
@@ -12,6 +12,7 @@ use crate::head;
 use crate::leak::echo::Echoes;
 use crate::ledger::{Exchange, Way};
 use crate::metrics::Plane;
+use crate::outcome;
 use crate::plan::{IngressPlan, Plan};
 use crate::problem::Fault;
 use crate::route::{self, CleanPath, Match};
@@ -81,8 +82,10 @@ impl Ingress {
         let watch = Watch { on_leak: route.on_leak, inside: route.look_inside };
         let parsed = flow::parse_ingress(inbound, &way.fields, watch)?;
         let permitted = parsed.permit::<Forward>(&plan.bundle, &ask(plan, way, exchange.source))?;
-        let attempt = abuse::admit(&self.gateway, exchange, way, &parts.headers, permitted.fields()).await?;
-        let passed = self.forward(exchange, way, permitted, &parts.method, added).await;
+        let mut attempt =
+            abuse::admit(&self.gateway, exchange, way, &parts.headers, permitted.fields()).await?;
+        let passed = self.forward(exchange, way, permitted, (&parts.method, added), &mut attempt).await;
+        // Where no answer said so before, nobody knows what became of it.
         attempt.settle(None);
         passed
     }
@@ -93,11 +96,12 @@ impl Ingress {
         exchange: &Exchange,
         way: &IngressPlan,
         permitted: Permitted<Cards, Forward>,
-        method: &Method,
-        added: HeaderMap,
+        (method, added): (&Method, HeaderMap),
+        attempt: &mut Attempt,
     ) -> Result<Response<Body>, Fault> {
         let route = &way.route;
         let tokens = self.tokenize(&permitted, way).await?;
+        let iins = permitted.fields().issuers();
         let scanned = flow::scan(permitted.rewrite(&tokens)?)?;
         if scanned.masked() {
             self.note_found(exchange, way, ("body", "masked"), "masked.body").await?;
@@ -110,6 +114,7 @@ impl Ingress {
         let limit = answer_limit(route.max_body);
         let answer = self.upstreams.send(&way.target, outbound, limit, route.timeout).await?;
         let mut answer = answer::decode(answer, limit)?;
+        attempt.settle(outcome::note(&self.gateway, exchange, Way::In(way), &answer, &iins));
         if let Some(cuts) = answer::cuts(&answer, &way.answer, &way.answer_types)? {
             let _no_tokens = cuts.make(&mut answer, None)?;
         }

@@ -3,11 +3,12 @@
 //! Must never let a request pass whose line was refused. Tests: the workspace's `tests` crate.
 
 use crate::abuse::{Did, Fired};
+use crate::outcome::Outcome as Told;
 use crate::plan::{EgressPlan, IngressPlan};
 use crate::problem::Fault;
 use cordon_audit::{Action, AuditError, Event, Log, Name, Outcome, Receipt};
-use cordon_card::Token;
-use cordon_policy::{Forward, Permit, Send};
+use cordon_card::{Iin, Token};
+use cordon_policy::{Decision, Forward, Permit, Send};
 use cordon_wire::Tokenized;
 use std::net::IpAddr;
 
@@ -58,6 +59,26 @@ impl<'p> Way<'p> {
             Self::UnknownIn | Self::UnknownOut => "none",
             Self::In(plan) => &plan.route.name,
             Self::Out(plan) => &plan.route.name,
+        }
+    }
+
+    /// What its answers say, where it declares that.
+    #[must_use]
+    pub fn outcome(self) -> Option<&'p Told> {
+        match self {
+            Self::UnknownIn | Self::UnknownOut => None,
+            Self::In(plan) => plan.outcome.as_ref(),
+            Self::Out(plan) => plan.outcome.as_ref(),
+        }
+    }
+
+    /// Who answers: a service's or a destination's name in the bundle.
+    #[must_use]
+    pub fn party(self) -> &'p str {
+        match self {
+            Self::UnknownIn | Self::UnknownOut => "none",
+            Self::In(plan) => &plan.route.service,
+            Self::Out(plan) => &plan.route.destination,
         }
     }
 
@@ -230,6 +251,19 @@ impl Ledger {
     ) -> Result<Receipt, Fault> {
         let event = way.on(exchange.event(Action::Tokenize, Outcome::Allowed)).reason("answer");
         self.append(event.tokens(tokens.iter().map(|tokenized| tokenized.token.clone()))).await
+    }
+
+    /// An answer said what became of a request. Nobody waits for the line: it reports what was done elsewhere, and keeps
+    /// nothing from being done here.
+    pub fn decides(&self, exchange: &Exchange, way: Way<'_>, decision: Decision, iins: &[Iin]) {
+        let event = way.on(exchange.event(Action::Outcome, Outcome::Allowed)).iins(iins.iter().copied());
+        let event = event.reason(decision.as_str());
+        let log = self.0.clone();
+        drop(tokio::spawn(async move {
+            if let Err(error) = log.append(event).await {
+                tracing::error!(%error, "an outcome could not be recorded");
+            }
+        }));
     }
 
     /// A connection did not get past its handshake (PCI DSS 10.2.1.4), or what it sent is no well-framed HTTP. There is

@@ -23,6 +23,7 @@ pub mod leak;
 pub mod ledger;
 pub mod media;
 pub mod metrics;
+pub mod outcome;
 pub mod plan;
 pub mod preview;
 pub mod problem;

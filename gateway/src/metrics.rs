@@ -3,8 +3,11 @@
 //! Must never take a label from a request: planes, outcomes and places are fixed words, routes are the bundle's.
 //! Tests: here.
 
+mod outcomes;
+
 use crate::abuse::Guard;
 use cordon_daemon::metrics::{LATENCY_BUCKETS, Metrics as Registry};
+pub use outcomes::Outcomes;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -77,6 +80,8 @@ pub struct Metrics {
     abuse: Family<AbuseLabels, Counter>,
     abuse_keys: Gauge,
     abuse_forgotten: Gauge,
+    /// What answers said.
+    pub outcomes: Outcomes,
 }
 
 impl fmt::Debug for Metrics {
@@ -100,6 +105,7 @@ impl Metrics {
             abuse: Family::default(),
             abuse_keys: Gauge::default(),
             abuse_forgotten: Gauge::default(),
+            outcomes: Outcomes::register(registry),
         };
         registry.register("requests", "Requests by plane, route and outcome", metrics.requests.clone());
         let help = "Time from a request's head to its answer";

@@ -8,6 +8,7 @@ use crate::answer::declared_types;
 use crate::body::Declared;
 use crate::config::IdentityConfig;
 use crate::flow::head_fields;
+use crate::outcome::Outcome;
 use crate::problem::Fault;
 use crate::route::Matched;
 use crate::sign::{KeyConfig, KeyError, Signer};
@@ -47,6 +48,8 @@ pub struct IngressPlan {
     pub answer: Fields<AnswerOp>,
     /// The types that these may be in.
     pub answer_types: Vec<Content>,
+    /// What its answers say.
+    pub outcome: Option<Outcome>,
     /// Its name for the audit log.
     pub name: Name,
     /// The receiving service's name for the audit log.
@@ -68,6 +71,8 @@ pub struct EgressPlan {
     pub answer: Fields<AnswerOp>,
     /// The types that these may be in.
     pub answer_types: Vec<Content>,
+    /// What its answers say.
+    pub outcome: Option<Outcome>,
     /// Its name for the audit log.
     pub name: Name,
     /// Its destination's name for the audit log.
@@ -258,6 +263,7 @@ fn ingress_plan(route: &IngressRoute, keys: &HashMap<String, KeyConfig>) -> Resu
         fields: Fields::new(&route.fields),
         answer: Fields::of_answers(&route.answer),
         answer_types: declared_types(&route.answer),
+        outcome: route.outcome.as_ref().map(Outcome::prepare),
         name: Name::parse_or_withhold(&route.name),
         service: Name::parse_or_withhold(&route.service),
         target: Arc::new(target),
@@ -276,6 +282,7 @@ fn egress_plan(
         fields: Fields::new(&route.fields),
         answer: Fields::of_answers(&route.answer),
         answer_types: declared_types(&route.answer),
+        outcome: route.outcome.as_ref().map(Outcome::prepare),
         name: Name::parse_or_withhold(&route.name),
         destination: Name::parse_or_withhold(&route.destination),
         purpose: Name::parse_or_withhold(&route.purpose),

@@ -35,9 +35,9 @@ pub use explain::Explanation;
 pub use fault::{Fault, Faults};
 pub use place::{FixedColumns, Half, HeadPlace, PathTemplate, Places, TextSelector, XmlSelector};
 pub use routes::{
-    AbuseAction, AbuseKey, AbuseLimit, AbuseRule, AnswerOp, Content, EgressOp, EgressRoute, ExpiryFormat,
-    Field, IngressOp, IngressRoute, JwsAlgorithm, LookInside, OnLeak, PathPattern, Routes, Signature,
-    SignatureEncoding, SignatureScheme, SignedPart, Upstream,
+    AbuseAction, AbuseKey, AbuseLimit, AbuseRule, AnswerOp, Content, Decision, EgressOp, EgressRoute,
+    ExpiryFormat, Field, IngressOp, IngressRoute, JwsAlgorithm, LookInside, OnLeak, Outcome, OutcomePlace,
+    PathPattern, Routes, Signature, SignatureEncoding, SignatureScheme, SignedPart, Upstream,
 };
 pub use segments::{Collection, Destination, Listener, Process, Role, Scope, Segment, Segments, Service};
 pub use selector::{JsonSelector, Pick, SelectorError, Step};

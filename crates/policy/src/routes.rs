@@ -14,11 +14,13 @@ use crate::segments::Segments;
 
 mod abuse;
 mod fields;
+mod outcome;
 mod read;
 mod signature;
 mod values;
 
 pub use abuse::{AbuseAction, AbuseKey, AbuseLimit, AbuseRule};
+pub use outcome::{Decision, Outcome, OutcomePlace};
 pub(crate) use read::Reading;
 pub use signature::{JwsAlgorithm, Signature, SignatureEncoding, SignatureScheme, SignedPart};
 
@@ -55,6 +57,8 @@ pub struct IngressRoute {
     pub answer: Vec<Field<AnswerOp>>,
     /// How often who may try, in the order in which attempts are counted.
     pub abuse: Vec<AbuseRule>,
+    /// What the service's answer says about the outcome.
+    pub outcome: Option<Outcome>,
 }
 
 /// A way out: a service's request whose token fields are replaced before a destination sees it.
@@ -94,6 +98,8 @@ pub struct EgressRoute {
     pub idempotent_destination: bool,
     /// Fields of the answer in which the destination gives card numbers.
     pub answer: Vec<Field<AnswerOp>>,
+    /// What the destination's answer says about the outcome.
+    pub outcome: Option<Outcome>,
 }
 
 impl EgressRoute {

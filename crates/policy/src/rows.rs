@@ -254,6 +254,16 @@ impl<'t, 's, 'f> Row<'t, 's, 'f> {
         found
     }
 
+    /// A table that may be absent.
+    pub(crate) fn table(&mut self, key: &'static str) -> Option<(Range<usize>, &'t DeTable<'t>)> {
+        let (span, value) = self.get(key)?;
+        let table = value.as_table();
+        if table.is_none() {
+            self.wrong_type(key, &span, &format!("a table (`[{key}]`)"), value);
+        }
+        table.map(|table| (span, table))
+    }
+
     /// A row of one of this row's tables.
     pub(crate) fn inner<'r>(
         &'r mut self,

@@ -22,7 +22,7 @@ pub async fn admit(
     cards: &Cards,
 ) -> Result<Attempt, Fault> {
     let client = Client { source: exchange.source, headers };
-    let judged = gateway.abuse.judge(&way.abuse, client, cards.pans(), gateway.seconds());
+    let mut judged = gateway.abuse.judge(&way.abuse, client, cards.pans(), gateway.seconds());
     let mut result = Ok(());
     for fired in &judged.fired {
         gateway.metrics.abused(&way.route.name, fired.rule.name(), fired.did.as_str());

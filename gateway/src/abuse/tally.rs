@@ -3,7 +3,7 @@
 //! Must never forget within the window what decides whether the limit is passed, nor hold more than the limit needs.
 //! Tests: `abuse/tests.rs`.
 
-use cordon_policy::AbuseLimit;
+use cordon_policy::{AbuseLimit, Decision};
 
 /// Time since the start of the process, in tenths of a second.
 pub(super) type Tick = u32;
@@ -110,14 +110,20 @@ impl Tally {
     }
 
     /// Learns what became of cards that were counted as pending. `None`: nothing did, as if they had not been tried.
-    pub(super) fn settle(&mut self, measure: Measure, cards: &[CardMark], approved: Option<bool>, now: Tick) {
+    pub(super) fn settle(
+        &mut self,
+        measure: Measure,
+        cards: &[CardMark],
+        decision: Option<Decision>,
+        now: Tick,
+    ) {
         for card in cards {
             let before = self.remove(*card);
-            let fate = match approved {
+            let fate = match decision {
                 // Among declines, who was approved has no place.
-                Some(true) if matches!(measure.limit, AbuseLimit::Declines(_)) => None,
-                Some(true) => Some(Fate::Approved),
-                Some(false) => Some(Fate::Declined),
+                Some(Decision::Approved) if matches!(measure.limit, AbuseLimit::Declines(_)) => None,
+                Some(Decision::Approved) => Some(Fate::Approved),
+                Some(Decision::Declined) => Some(Fate::Declined),
                 None => before.filter(|fate| *fate != Fate::Pending),
             };
             if let Some(fate) = fate {

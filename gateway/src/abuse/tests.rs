@@ -60,9 +60,13 @@ impl World {
 
     /// Whether an attempt passes; it is answered at once.
     fn tries(&self, source: &str, card: Pan, approved: bool) -> bool {
-        let judged = self.judge(source, &[card]);
+        let mut judged = self.judge(source, &[card]);
         let passes = judged.verdict == Verdict::Pass;
-        judged.attempt.settle(passes.then_some(approved));
+        judged.attempt.settle(passes.then_some(if approved {
+            Decision::Approved
+        } else {
+            Decision::Declined
+        }));
         passes
     }
 }
@@ -85,9 +89,9 @@ fn many_attempts_at_once_gain_nothing() {
         // None is answered before the last is made.
         let judged: Vec<_> = (0..1_000).map(|number| world.judge("::1", &[pan(1, number)])).collect();
         assert_eq!(judged.iter().filter(|judged| judged.verdict == Verdict::Pass).count(), 19);
-        for judged in judged {
+        for mut judged in judged {
             let passed = judged.verdict == Verdict::Pass;
-            judged.attempt.settle(passed.then_some(false));
+            judged.attempt.settle(passed.then_some(Decision::Declined));
         }
         assert!(!world.tries("::1", pan(1, 5_000), false), "{limit:?}");
     }
@@ -101,7 +105,7 @@ fn a_range_that_is_busy_is_judged_by_its_answers_alone() {
         let judged: Vec<_> =
             (0..1_000).map(|number| world.judge(&address(number), &[pan(1, number)])).collect();
         assert!(judged.iter().all(|judged| judged.verdict == Verdict::Pass), "a sale begins");
-        judged.into_iter().for_each(|judged| judged.attempt.settle(Some(true)));
+        judged.into_iter().for_each(|mut judged| judged.attempt.settle(Some(Decision::Approved)));
         // One after the other.
         let passed =
             (0..1_000).filter(|number| world.tries(&address(*number), pan(1, 2_000 + number), false));
@@ -133,7 +137,7 @@ fn what_nobody_answered_is_not_counted_and_who_hung_up_is() {
     let limit = AbuseLimit::Declines(3);
     let world = World::new(rules(&[rule("declined", AbuseKey::Address, limit, AbuseAction::Deny)]));
     for number in 0..100 {
-        let judged = world.judge("::1", &[pan(1, number)]);
+        let mut judged = world.judge("::1", &[pan(1, number)]);
         assert_eq!(judged.verdict, Verdict::Pass);
         judged.attempt.settle(None);
     }

@@ -5,9 +5,10 @@
 
 use super::spots::{At, Edits, Found, Spot};
 use crate::leak::{self, Place, Search};
+use crate::outcome;
 use crate::plan::Fields;
 use crate::problem::Fault;
-use cordon_card::{Cvv, Expiry, Pan};
+use cordon_card::{Cvv, Expiry, Iin, Pan};
 use cordon_policy::IngressOp;
 use cordon_wire::limits::MAX_ITEMS;
 use cordon_wire::{ItemResult, Items, ProblemCode, Submitted, TokenizeItem, TokenizeRequest, Tokenized};
@@ -98,6 +99,12 @@ impl Cards {
             Submitted::Valid(pan) => Some(pan),
             Submitted::Invalid(_) => None,
         })
+    }
+
+    /// Who issued the cards.
+    #[must_use]
+    pub fn issuers(&self) -> Vec<Iin> {
+        outcome::issuers(self.request.items.iter().map(|item| &item.pan))
     }
 
     /// The vault's tokens, if it gave one for each card.

@@ -76,12 +76,12 @@ pub(super) fn read_fields<'t, Op: Operation>(
 }
 
 /// The places of a field, and each with its key, its position in the file and its text.
-struct Read {
-    value: Places,
-    keys: Vec<Key>,
+pub(super) struct Read {
+    pub(super) value: Places,
+    pub(super) keys: Vec<Key>,
 }
 
-type Key = (&'static str, Range<usize>, String);
+pub(super) type Key = (&'static str, Range<usize>, String);
 
 /// The keys of one field that name places, while they are read.
 struct Keys<'r, 't, 's, 'f> {
@@ -106,7 +106,7 @@ impl Keys<'_, '_, '_, '_> {
 }
 
 /// `None` when one of the places cannot be read.
-fn read_places(row: &mut Row<'_, '_, '_>, plane: Plane<'_>) -> Option<Read> {
+pub(super) fn read_places(row: &mut Row<'_, '_, '_>, plane: Plane<'_>) -> Option<Read> {
     let mut keys = Keys { row, found: Vec::new(), all_read: true };
     let mut value = Places {
         json: keys.place("json", selected(JsonSelector::parse)),

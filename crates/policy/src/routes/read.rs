@@ -12,12 +12,11 @@ use cordon_card::CollectionName;
 use toml::Spanned;
 
 use super::fields::{Plane, answer_op, check_attached, egress_op, ingress_op, read_fields};
-use super::signature;
 use super::values::{self, DEFAULT_BODY, DEFAULT_TIMEOUT};
 use super::{
     Content, Declared, EgressRoute, IngressRoute, LookInside, OnLeak, PathPattern, Routes, Upstream,
 };
-use super::{IngressOp, abuse};
+use super::{IngressOp, abuse, outcome, signature};
 use crate::fault::{Faults, Source};
 use crate::place::HeadPlace;
 use crate::rows::{Row, choose, document};
@@ -92,8 +91,9 @@ impl<'d> Reading<'d> {
             check_attached(&mut row, &fields);
         }
         let (answer, _all_read) = read_fields(&mut row, "answer", Plane::Answer, |row| answer_op(row, false));
+        let outcome = outcome::read(&mut row);
         let has_cards = fields.iter().any(|field| field.op == IngressOp::Tokenize);
-        let abuse = abuse::read(&mut row, has_cards, true);
+        let abuse = abuse::read(&mut row, has_cards, outcome.is_some());
         self.check_collection(&mut row, service.as_ref(), common.collection.as_ref());
         let hosts: Vec<String> = hosts.into_iter().map(Spanned::into_inner).collect();
         self.claim("ingress", &hosts, &common, &mut row);
@@ -114,6 +114,7 @@ impl<'d> Reading<'d> {
             fields,
             answer,
             abuse,
+            outcome,
         })
     }
 
@@ -137,6 +138,7 @@ impl<'d> Reading<'d> {
             Some(HeadPlace::Header(name)) => Some(name.as_str()),
             Some(_) | None => None,
         });
+        let outcome = outcome::read(&mut row);
         let signatures = signature::read(&mut row, &in_headers.collect::<Vec<_>>());
         let idempotent_destination = row.flag("idempotent_destination");
         for service in &services {
@@ -165,6 +167,7 @@ impl<'d> Reading<'d> {
             dry_run,
             idempotent_destination,
             answer,
+            outcome,
         })
     }
 

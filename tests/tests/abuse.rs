@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::net::TcpSocket;
 use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio_rustls::TlsConnector;
 
 const KEY: &str = "0123456789abcdef0123456789abcdef";
@@ -41,7 +41,11 @@ async fn guarded(rules: &str, tables: &'static str) -> Result<Stack> {
         gateway: false,
         gateway_tables: tables,
         signup: Arc::new(|received: &Received| {
-            if String::from_utf8_lossy(&received.body).contains("no-funds") {
+            let body = String::from_utf8_lossy(&received.body).into_owned();
+            if body.contains(LATE) {
+                std::thread::sleep(Duration::from_millis(300));
+            }
+            if body.contains(DECLINED) {
                 stub::json(402, &serde_json::json!({"status": "declined"}))
             } else {
                 stub::json(201, &serde_json::json!({"status": "approved"}))
@@ -59,10 +63,18 @@ async fn guarded(rules: &str, tables: &'static str) -> Result<Stack> {
     Ok(stack)
 }
 
+/// What the service is told about a card, besides the card.
+const APPROVED: &str = "fine";
+const DECLINED: &str = "no-funds";
+const LATE: &str = "in-a-while";
+
 const CAPTCHA: &str = "[signing.captcha]\nfile = \"captcha.key\"\n";
 
 /// A browser: one connection from an address of its own, which is kept open.
-struct Browser(SendRequest<Full<Bytes>>);
+struct Browser {
+    sender: SendRequest<Full<Bytes>>,
+    connection: AbortHandle,
+}
 
 impl Browser {
     async fn open(stack: &Stack, from: Ipv4Addr) -> Result<Self> {
@@ -74,12 +86,11 @@ impl Browser {
         let name = ServerName::try_from("gateway.cordon.test")?;
         let stream = TlsConnector::from(tls).connect(name, stream).await?;
         let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-        tokio::spawn(connection);
-        Ok(Self(sender))
+        let connection = tokio::spawn(connection).abort_handle();
+        Ok(Self { sender, connection })
     }
 
-    async fn send(&mut self, number: &str, declined: bool, headers: &[(&str, &str)]) -> Result<Answer> {
-        let note = if declined { "no-funds" } else { "" };
+    async fn send(&mut self, number: &str, note: &str, headers: &[(&str, &str)]) -> Result<Answer> {
         let body = serde_json::json!({"card": {"number": number, "cvc": "123"}, "note": note}).to_string();
         let mut request = Request::post("/signup")
             .header("host", "signup.cordon.test")
@@ -87,8 +98,8 @@ impl Browser {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        self.0.ready().await?;
-        let (parts, body) = self.0.send_request(request.body(Full::from(body))?).await?.into_parts();
+        self.sender.ready().await?;
+        let (parts, body) = self.sender.send_request(request.body(Full::from(body))?).await?.into_parts();
         let body = body.collect().await?.to_bytes().to_vec();
         Ok(Answer { status: parts.status, headers: parts.headers, body })
     }
@@ -127,7 +138,7 @@ async fn test_cards(stack: &Arc<Stack>, attempts: u32, connections: u32, range: 
             let mut passed = 0;
             for number in (connection..attempts).step_by(usize::try_from(connections)?) {
                 let pan = cards::of_range(range, number)?;
-                let answer = browser.send(pan.expose(), true, &[]).await?;
+                let answer = browser.send(pan.expose(), DECLINED, &[]).await?;
                 match answer.status.as_u16() {
                     402 => passed += 1,
                     403 | 429 => {}
@@ -178,7 +189,7 @@ async fn one_range_tested_from_everywhere_ends_by_the_range() -> Result<()> {
         testers.spawn(async move {
             let _turn = at_once.acquire_owned().await?;
             let mut browser = Browser::open(&stack, address(number)).await?;
-            let answer = browser.send(cards::of_range(2, number)?.expose(), true, &[]).await?;
+            let answer = browser.send(cards::of_range(2, number)?.expose(), DECLINED, &[]).await?;
             anyhow::Ok(answer.status.as_u16())
         });
     }
@@ -192,7 +203,7 @@ async fn one_range_tested_from_everywhere_ends_by_the_range() -> Result<()> {
     assert!((40..=50).contains(&seen), "{seen} attempts reached the service");
     // Another range is not held up by it.
     let mut browser = Browser::open(&stack, address(700)).await?;
-    assert_eq!(browser.send(cards::of_range(3, 1)?.expose(), false, &[]).await?.status, 201);
+    assert_eq!(browser.send(cards::of_range(3, 1)?.expose(), APPROVED, &[]).await?.status, 201);
     Ok(())
 }
 
@@ -265,7 +276,9 @@ async fn a_sale_is_no_attack_and_an_attack_in_it_is_one() -> Result<()> {
             let _turn = at_once.acquire_owned().await?;
             let mut browser = Browser::open(&stack, buyer.from).await?;
             for (number, declined) in &buyer.tries {
-                let answer = browser.send(number, *declined, &[("cookie", &buyer.session)]).await?;
+                let answer = browser
+                    .send(number, if *declined { DECLINED } else { APPROVED }, &[("cookie", &buyer.session)])
+                    .await?;
                 let wanted = if *declined { 402 } else { 201 };
                 let said = String::from_utf8_lossy(&answer.body);
                 anyhow::ensure!(answer.status == wanted, "{} {said} for {}", answer.status, buyer.from);
@@ -283,7 +296,7 @@ async fn a_sale_is_no_attack_and_an_attack_in_it_is_one() -> Result<()> {
     let passed = test_cards(&stack, 400, 8, 7).await?;
     assert!(passed <= 50, "{passed} attempts reached the service");
     let mut late = Browser::open(&stack, address(5_000)).await?;
-    assert_eq!(late.send(cards::of_range(7, 9_000_000)?.expose(), false, &[]).await?.status, 201);
+    assert_eq!(late.send(cards::of_range(7, 9_000_000)?.expose(), APPROVED, &[]).await?.status, 201);
     Ok(())
 }
 
@@ -335,7 +348,7 @@ async fn each_action_does_what_it_says() -> Result<()> {
 
     // Report: all pass, and the log says so once.
     for number in 0..4 {
-        assert_eq!(browser.send(&card(number)?, false, &[("x-told", "a")]).await?.status, 201);
+        assert_eq!(browser.send(&card(number)?, APPROVED, &[("x-told", "a")]).await?.status, 201);
     }
     let told =
         [r#""what":"abuse""#, r#""outcome":"allowed""#, r#""reason":"abuse.reported""#, r#""abuse.told""#];
@@ -346,7 +359,7 @@ async fn each_action_does_what_it_says() -> Result<()> {
         [(0, "a", 201), (1, "a", 201), (0, "a", 201), (2, "a", 429), (2, "b", 201), (0, "a", 429)]
     {
         let before = stack.signup.bytes().len();
-        let answer = browser.send(&card(number)?, false, &[("x-shut", session)]).await?;
+        let answer = browser.send(&card(number)?, APPROVED, &[("x-shut", session)]).await?;
         assert_eq!(answer.status, wanted, "{number} {session}");
         if wanted == 429 {
             assert_eq!(answer.problem()?, "too-many-attempts");
@@ -363,11 +376,12 @@ async fn each_action_does_what_it_says() -> Result<()> {
     assert_eq!(lines(&stack, "gateway", &shut), 2);
 
     // Delay: the second waits; another one that would have to wait at the same time is refused.
-    assert_eq!(browser.send(&card(0)?, false, &[("x-slow", "a")]).await?.status, 201);
+    assert_eq!(browser.send(&card(0)?, APPROVED, &[("x-slow", "a")]).await?.status, 201);
     let mut other = Browser::open(&stack, Ipv4Addr::LOCALHOST).await?;
     let (number, began) = (card(0)?, Instant::now());
     let slow = [("x-slow", "a")];
-    let (one, two) = tokio::join!(browser.send(&number, false, &slow), other.send(&number, false, &slow));
+    let (one, two) =
+        tokio::join!(browser.send(&number, APPROVED, &slow), other.send(&number, APPROVED, &slow));
     let mut both = [one?.status.as_u16(), two?.status.as_u16()];
     both.sort_unstable();
     assert_eq!(both, [201, 429]);
@@ -381,8 +395,8 @@ async fn each_action_does_what_it_says() -> Result<()> {
             hmac::sign(&key, format!("cordon-challenge-v1\nheader:x-asked\n{session}\n{expiry}").as_bytes());
         format!("exp={expiry};mac={}", BASE64URL_NOPAD.encode(code.as_ref()))
     };
-    assert_eq!(browser.send(&number, false, &[("x-asked", "a")]).await?.status, 201);
-    let refused = browser.send(&number, false, &[("x-asked", "a")]).await?;
+    assert_eq!(browser.send(&number, APPROVED, &[("x-asked", "a")]).await?.status, 201);
+    let refused = browser.send(&number, APPROVED, &[("x-asked", "a")]).await?;
     assert_eq!((refused.status.as_u16(), refused.problem()?.as_str()), (403, "challenge-required"));
     assert_eq!(refused.json()?["detail"], "header:x-asked");
     for (proof, wanted) in [
@@ -394,7 +408,7 @@ async fn each_action_does_what_it_says() -> Result<()> {
         (proof("a", now + 302), 403),
     ] {
         let headers = [("x-asked", "a"), ("x-challenge-proof", proof.as_str())];
-        assert_eq!(browser.send(&number, false, &headers).await?.status, wanted, "{proof}");
+        assert_eq!(browser.send(&number, APPROVED, &headers).await?.status, wanted, "{proof}");
     }
 
     let text = metrics(&stack).await?;
@@ -407,6 +421,38 @@ async fn each_action_does_what_it_says() -> Result<()> {
         assert!(text.contains(line), "{line} in {text}");
     }
     no_trace(&stack, &number)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_hangs_up_before_the_answer_is_counted_as_declined() -> Result<()> {
+    let rules = "[ingress.outcome]\nstatus = true\napproved = [\"2xx\"]\ndeclined = [\"402\"]\n\
+                 [[ingress.abuse]]\nname = \"declined\"\nper = \"address\"\ncount = \"declines\"\nover = 2\n\
+                 within = \"10m\"\naction = \"deny\"\n";
+    let stack = guarded(rules, "").await?;
+    let card = |number: u32| Ok::<_, anyhow::Error>(cards::of_range(4, number)?.expose().to_owned());
+    let mut patient = Browser::open(&stack, Ipv4Addr::LOCALHOST).await?;
+    // Whoever waits is approved, and that is no decline.
+    for number in 0..4 {
+        assert_eq!(patient.send(&card(number)?, APPROVED, &[]).await?.status, 201);
+    }
+    for number in 10..12 {
+        let (before, number) = (stack.signup.requests().len(), card(number)?);
+        let mut browser = Browser::open(&stack, Ipv4Addr::LOCALHOST).await?;
+        let connection = browser.connection.clone();
+        let asking = tokio::spawn(async move { browser.send(&number, LATE, &[]).await.map(drop) });
+        stack.until("the service has it", || stack.signup.requests().len() > before).await?;
+        connection.abort();
+        assert!(asking.await?.is_err(), "no answer came");
+    }
+    // The gateway notices in its own time.
+    let deadline = Instant::now() + cordon_tests::patience();
+    for number in 20.. {
+        match patient.send(&card(number)?, APPROVED, &[]).await?.status.as_u16() {
+            429 => break,
+            _ => anyhow::ensure!(Instant::now() < deadline, "hanging up gained something"),
+        }
+    }
+    Ok(())
 }
 
 #[tokio::test]

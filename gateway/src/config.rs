@@ -2,6 +2,7 @@
 //!
 //! Must never default anything that weakens security, nor hold a secret: keys are paths. Tests: here.
 
+use crate::abuse::Guard;
 use crate::admission::LimitsConfig;
 use crate::idempotency::Outcomes;
 use crate::serve::StartError;
@@ -65,6 +66,9 @@ pub struct Config {
     /// How it takes up another bundle.
     #[serde(default)]
     pub reload: ReloadConfig,
+    /// How much is kept for abuse rules.
+    #[serde(default)]
+    pub abuse: AbuseConfig,
     /// Sinks, witnesses and reserved space of the audit log.
     #[serde(default)]
     pub audit: cordon_audit::Settings,
@@ -179,6 +183,36 @@ pub struct ReloadConfig {
 impl Default for ReloadConfig {
     fn default() -> Self {
         Self { watch: true }
+    }
+}
+
+/// `[abuse]`
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AbuseConfig {
+    /// How much is kept of who tried how often, in MiB.
+    pub memory_mib: usize,
+    /// How many requests may be held up at a time.
+    pub delayed: usize,
+}
+
+impl Default for AbuseConfig {
+    fn default() -> Self {
+        Self { memory_mib: 32, delayed: 200 }
+    }
+}
+
+impl AbuseConfig {
+    /// The counts, none so far.
+    ///
+    /// # Errors
+    /// [`StartError`] for no or too much room, and for more waiting requests than memory is meant for.
+    pub fn guard(self) -> Result<Arc<Guard>, StartError> {
+        if !(4..=1024).contains(&self.memory_mib) || self.delayed > 10_000 {
+            return Err(StartError::Abuse);
+        }
+        let room = self.memory_mib.saturating_mul(1024 * 1024);
+        Guard::new(room, self.delayed).map_err(|_unspecified| StartError::NoRandomness)
     }
 }
 
@@ -388,6 +422,17 @@ egress_identity = { cert = "out.pem", key = "out.key" }
             assert_eq!(config.outcomes().is_ok(), sound, "{config:?}");
         }
         assert!(IdempotencyConfig::default().outcomes().is_ok());
+    }
+
+    #[test]
+    fn counts_for_abuse_rules_have_a_room_that_holds_them() {
+        for (memory_mib, delayed, sound) in
+            [(4, 0, true), (1024, 10_000, true), (3, 1, false), (1025, 1, false), (4, 10_001, false)]
+        {
+            let config = AbuseConfig { memory_mib, delayed };
+            assert_eq!(config.guard().is_ok(), sound, "{config:?}");
+        }
+        assert!(AbuseConfig::default().guard().is_ok());
     }
 
     #[test]

@@ -16,13 +16,14 @@ use crate::leak::finding::Finding;
 use crate::leak::suspects::Verdict;
 use crate::ledger::{Exchange, Way};
 use crate::metrics::Plane;
+use crate::outcome;
 use crate::plan::{EgressPlan, Plan};
 use crate::preview;
 use crate::problem::Fault;
 use crate::route::{self, CleanPath, Match};
 use crate::upstream::{Answer, Upstreams, answer_limit, was_not_sent};
 use cordon_audit::Name;
-use cordon_card::Token;
+use cordon_card::{Iin, Token};
 use cordon_client::{Revealer, Tokenizer};
 use cordon_daemon::Body;
 use cordon_daemon::scrub::Scrubbed;
@@ -168,6 +169,7 @@ impl Egress {
         self.gateway.admits(&way.target)?;
         let cards = self.reveal(exchange, &permitted, (way, service)).await?;
         let held = held_for(&tokens, &cards);
+        let iins = outcome::issuers(cards.iter().map(|card| &card.pan));
         let (rewritten, echoes) = permitted.rewrite(cards)?;
         let scanned = flow::scan(rewritten, Verdict::AllCount)?;
         self.gateway.note(Plane::Egress, exchange, Way::Out(way), scanned.findings()).await?;
@@ -189,7 +191,7 @@ impl Egress {
         }
         let unsent = answer.as_ref().is_err_and(was_not_sent);
         let outcome = match answer {
-            Ok(answer) => self.screened(exchange, way, answer, &echoes).await,
+            Ok(answer) => self.screened(exchange, way, answer, (&echoes, &iins)).await,
             Err(fault) => Err(fault),
         };
         // What kept us from telling the answer passes, and was not the destination's answer.
@@ -208,10 +210,11 @@ impl Egress {
         exchange: &Exchange,
         way: &EgressPlan,
         answer: Answer,
-        echoes: &Echoes,
+        (echoes, iins): (&Echoes, &[Iin]),
     ) -> Result<Screened, Fault> {
         let route = &way.route;
         let mut answer = answer::decode(answer, answer_limit(route.max_body))?;
+        let _decision = outcome::note(&self.gateway, exchange, Way::Out(way), &answer, iins);
         let today = self.gateway.today();
         let rules = Rules {
             on_leak: route.on_leak.on(today),

@@ -2,6 +2,7 @@
 //!
 //! Must never keep anything of a request. Tests: the workspace's `tests` crate.
 
+use crate::abuse::Guard;
 use crate::admission::{Admission, LimitsConfig};
 use crate::idempotency::Outcomes;
 use crate::leak::budget::Budget;
@@ -42,6 +43,8 @@ pub struct Gateway {
     breaker: BreakerConfig,
     /// How much each client may have the vault asked about.
     pub budget: Budget,
+    /// How often who tried.
+    pub abuse: Arc<Guard>,
     clock: SystemClock,
 }
 
@@ -50,6 +53,8 @@ pub struct Gateway {
 pub struct Bounds {
     /// Room for what came of requests that carry an idempotency key.
     pub outcomes: Arc<Outcomes>,
+    /// How often who tried.
+    pub abuse: Arc<Guard>,
     /// How much each client may have the vault asked about.
     pub budget: Budget,
     /// How much is taken on at once.
@@ -77,9 +82,9 @@ impl Gateway {
     ) -> Self {
         let clock = SystemClock::new();
         let in_force = RwLock::new(InForce { plan: Arc::new(plan), since: clock.now() });
-        let Bounds { outcomes, budget, limits, breaker } = bounds;
+        let Bounds { outcomes, abuse, budget, limits, breaker } = bounds;
         let admission = Admission::new(limits);
-        Self { in_force, ledger, metrics, environment, outcomes, budget, admission, breaker, clock }
+        Self { in_force, ledger, metrics, environment, outcomes, abuse, budget, admission, breaker, clock }
     }
 
     /// The plan in force. A request keeps the one it began with.

@@ -5,11 +5,10 @@
 //! `idempotency/tests.rs`, `tests/tests/idempotency.rs`.
 
 use crate::answer::Screened;
+use crate::keyed::{Digest, Keyed};
 use crate::problem::Fault;
 use http::HeaderMap;
 use ring::error::Unspecified;
-use ring::hmac;
-use ring::rand::SystemRandom;
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,8 +21,7 @@ pub const REPLAYED: &str = "idempotency-replayed";
 
 /// Outcomes of all workers.
 pub struct Outcomes {
-    /// Lives as long as the process: digests of one run say nothing to another.
-    key: hmac::Key,
+    key: Keyed,
     ttl: Duration,
     room: usize,
     kept: Mutex<Kept>,
@@ -61,8 +59,6 @@ enum State {
     /// It was sent, and nobody knows what came of it.
     Unknown,
 }
-
-type Digest = [u8; 32];
 
 /// By which a request is told from another one under the same key.
 #[derive(Clone, Copy)]
@@ -125,14 +121,13 @@ impl Outcomes {
     /// # Errors
     /// Without randomness.
     pub fn new(ttl: Duration, room: usize) -> Result<Arc<Self>, Unspecified> {
-        let key = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new())?;
-        Ok(Arc::new(Self { key, ttl, room, kept: Mutex::default() }))
+        Ok(Arc::new(Self { key: Keyed::new()?, ttl, room, kept: Mutex::default() }))
     }
 
     /// The fingerprint of a request of these parts.
     #[must_use]
     pub fn fingerprint(&self, parts: &[&[u8]]) -> Fingerprint {
-        Fingerprint(self.digest(b"request", parts))
+        Fingerprint(self.key.digest(b"request", parts))
     }
 
     /// Claims a key at `now`.
@@ -141,7 +136,7 @@ impl Outcomes {
     /// [`Fault::InFlight`], [`Fault::KeyReused`], [`Fault::OutcomeUnknown`]; [`Fault::Busy`] when the service's room is
     /// used up: to forget an outcome would be to send a request twice.
     pub fn claim(self: &Arc<Self>, claim: &Claim<'_>, now: Duration) -> Result<Claimed, Fault> {
-        let name = self.digest(b"key", &[claim.service.as_bytes(), claim.route.as_bytes(), claim.key]);
+        let name = self.key.digest(b"key", &[claim.service.as_bytes(), claim.route.as_bytes(), claim.key]);
         let Fingerprint(request) = claim.request;
         let mut kept = self.lock();
         kept.forget(now);
@@ -165,19 +160,6 @@ impl Outcomes {
         kept.ends.push_back((end, name));
         let hold = Hold { outcomes: Arc::clone(self), name, sent: false, known_there: claim.known_there };
         Ok(Claimed::First(hold))
-    }
-
-    /// Keyed, so that what is kept says nothing without the process; parts cannot run into each other.
-    fn digest(&self, what: &[u8], parts: &[&[u8]]) -> Digest {
-        let mut context = hmac::Context::with_key(&self.key);
-        context.update(what);
-        for part in parts {
-            context.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
-            context.update(part);
-        }
-        let mut digest = [0; 32];
-        digest.copy_from_slice(context.sign().as_ref());
-        digest
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Kept> {

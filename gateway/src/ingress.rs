@@ -3,6 +3,7 @@
 //! Must never forward a byte when anything fails: each step below ends the request with its fault (threat B54).
 //! Tests: the workspace's `tests` crate against the real binary; each step has its own.
 
+use crate::abuse::{self, Attempt};
 use crate::admission::Client;
 use crate::answer::{self, Rules};
 use crate::flow::cards::Cards;
@@ -14,6 +15,7 @@ use crate::leak::finding::Finding;
 use crate::leak::suspects::{Suspects, Verdict};
 use crate::ledger::{Exchange, Way};
 use crate::metrics::Plane;
+use crate::outcome;
 use crate::plan::{IngressPlan, Plan};
 use crate::problem::Fault;
 use crate::route::{self, CleanPath, Match};
@@ -86,12 +88,33 @@ impl Ingress {
         let (on_leak, inside) = (route.on_leak.on(today), route.look_inside);
         let watch = Watch { on_leak, inside, check: route.leak_check, today };
         let parsed = flow::parse_ingress(inbound, &way.fields, watch)?;
-        let mut permitted = parsed.permit::<Forward>(&plan.bundle, &ask(plan, way, exchange.source))?;
+        let permitted = parsed.permit::<Forward>(&plan.bundle, &ask(plan, way, exchange.source))?;
         self.gateway.admits(&way.target)?;
+        let mut attempt =
+            abuse::admit(&self.gateway, exchange, way, &parts.headers, permitted.fields()).await?;
+        let passed = self.forward(exchange, way, permitted, (&parts.method, added), &mut attempt).await;
+        // Where no answer said so before, nobody knows what became of it.
+        attempt.settle(None);
+        passed
+    }
+
+    /// What an attempt that no rule stops leads to.
+    async fn forward(
+        &self,
+        exchange: &Exchange,
+        way: &IngressPlan,
+        mut permitted: Permitted<Cards, Forward>,
+        (method, added): (&Method, HeaderMap),
+        attempt: &mut Attempt,
+    ) -> Result<Response<Body>, Fault> {
+        let route = &way.route;
+        let today = self.gateway.today();
+        let (on_leak, inside) = (route.on_leak.on(today), route.look_inside);
         let suspects = permitted.take_suspects();
         let suspected = !suspects.is_empty();
         let verdict = self.recognize(exchange, suspects, way).await;
         let tokens = self.tokenize(exchange, &permitted, way).await?;
+        let iins = permitted.fields().issuers();
         let scanned = flow::scan(permitted.rewrite(&tokens)?, verdict)?;
         self.gateway.note(Plane::Ingress, exchange, Way::In(way), scanned.findings()).await?;
         let receipt = self.gateway.ledger.forwards(exchange, way, scanned.permit(), &tokens).await?;
@@ -101,6 +124,7 @@ impl Ingress {
         let answer = self.upstreams.send_noting(&way.target, outbound, limit, route.timeout, told).await;
         self.gateway.learns(&way.target, &answer);
         let mut answer = answer::decode(answer?, limit)?;
+        attempt.settle(outcome::note(&self.gateway, exchange, Way::In(way), &answer, &iins));
         let rules = Rules {
             // A client outside gets no token for a number that its service should not have: no answer tells which is known.
             on_leak: if on_leak == OnLeak::Tokenize { OnLeak::Mask } else { on_leak },
@@ -120,7 +144,7 @@ impl Ingress {
             // A known number was masked before and comes back without a finding: that must not be quicker.
             self.gateway.note(Plane::Ingress, exchange, Way::In(way), &[Finding::CLEAN_ANSWER]).await?;
         }
-        Ok(screened.respond(parts.method == Method::HEAD, &exchange.id))
+        Ok(screened.respond(*method == Method::HEAD, &exchange.id))
     }
 
     /// Which numbers outside the fields count. A request that has some costs one call, whatever comes of it; where the

@@ -2,12 +2,14 @@
 //!
 //! Must never let a request pass whose line was refused. Tests: the workspace's `tests` crate.
 
+use crate::abuse::{Did, Fired};
+use crate::outcome::Outcome as Declared;
 use crate::plan::{EgressPlan, IngressPlan};
 use crate::problem::Fault;
 use crate::told::Told;
 use cordon_audit::{Action, AuditError, Event, Log, Name, Outcome, Receipt};
-use cordon_card::Token;
-use cordon_policy::{Forward, Permit, Send};
+use cordon_card::{Iin, Token};
+use cordon_policy::{Decision, Forward, Permit, Send};
 use cordon_wire::Tokenized;
 use std::net::IpAddr;
 
@@ -60,6 +62,26 @@ impl<'p> Way<'p> {
             Self::UnknownIn | Self::UnknownOut => "none",
             Self::In(plan) => &plan.route.name,
             Self::Out(plan) => &plan.route.name,
+        }
+    }
+
+    /// What its answers say, where it declares that.
+    #[must_use]
+    pub fn outcome(self) -> Option<&'p Declared> {
+        match self {
+            Self::UnknownIn | Self::UnknownOut => None,
+            Self::In(plan) => plan.outcome.as_ref(),
+            Self::Out(plan) => plan.outcome.as_ref(),
+        }
+    }
+
+    /// Who answers: a service's or a destination's name in the bundle.
+    #[must_use]
+    pub fn party(self) -> &'p str {
+        match self {
+            Self::UnknownIn | Self::UnknownOut => "none",
+            Self::In(plan) => &plan.route.service,
+            Self::Out(plan) => &plan.route.destination,
         }
     }
 
@@ -162,6 +184,7 @@ impl Ledger {
             _ => way.action(),
         };
         let event = way.on(exchange.event(action, fault.outcome())).reason(fault.reason());
+        let event = event.statements(fault.abuse_rule().cloned());
         match fault {
             Fault::Unauthenticated
             | Fault::UnknownRoute
@@ -170,8 +193,39 @@ impl Ledger {
             | Fault::Malformed(_)
             | Fault::Unsupported
             | Fault::TooLarge
-            | Fault::TooSlow => self.0.append_refusal(event).await.map(drop).map_err(unrecorded),
+            | Fault::TooSlow
+            | Fault::TooManyAttempts { .. }
+            | Fault::ChallengeRequired { .. } => {
+                self.0.append_refusal(event).await.map(drop).map_err(unrecorded)
+            }
             _ => self.append(event).await.map(drop),
+        }
+    }
+
+    /// Attempts are beyond the limit of a rule, for the first time in its window.
+    ///
+    /// # Errors
+    /// [`Fault::Audit`]: the attempt must not be passed on.
+    pub async fn abuses(
+        &self,
+        exchange: &Exchange,
+        way: &IngressPlan,
+        fired: &Fired<'_>,
+    ) -> Result<(), Fault> {
+        let outcome = if fired.did.stops() { Outcome::Denied } else { Outcome::Allowed };
+        let reason = match fired.did {
+            Did::Reported => "abuse.reported",
+            Did::Delayed => "abuse.delayed",
+            Did::Proved => "abuse.proved",
+            Did::Challenged => "abuse.challenged",
+            Did::Denied => "abuse.denied",
+        };
+        let event = Way::In(way).on(exchange.event(Action::Abuse, outcome)).reason(reason);
+        let event = event.statements([fired.rule.audit_name().clone()]);
+        // Who comes from many places makes many such lines.
+        match outcome {
+            Outcome::Denied => self.0.append_refusal(event).await.map(drop).map_err(unrecorded),
+            Outcome::Allowed | Outcome::Failed => self.append(event).await.map(drop),
         }
     }
 
@@ -200,6 +254,19 @@ impl Ledger {
     ) -> Result<Receipt, Fault> {
         let event = way.on(exchange.event(Action::Tokenize, Outcome::Allowed)).reason("answer");
         self.append(event.tokens(tokens.iter().map(|tokenized| tokenized.token.clone()))).await
+    }
+
+    /// An answer said what became of a request. Nobody waits for the line: it reports what was done elsewhere, and keeps
+    /// nothing from being done here.
+    pub fn decides(&self, exchange: &Exchange, way: Way<'_>, decision: Decision, iins: &[Iin]) {
+        let event = way.on(exchange.event(Action::Outcome, Outcome::Allowed)).iins(iins.iter().copied());
+        let event = event.reason(decision.as_str());
+        let log = self.0.clone();
+        drop(tokio::spawn(async move {
+            if let Err(error) = log.append(event).await {
+                tracing::error!(%error, "an outcome could not be recorded");
+            }
+        }));
     }
 
     /// A connection did not get past its handshake (PCI DSS 10.2.1.4), or what it sent is no well-framed HTTP. There is

@@ -7,6 +7,7 @@
 //! Used by: `cordon-gateway` (the binary), fuzz targets, `bench`.
 //! Uses: `card`, `scan`, `wire`, `client` (tokenize and reveal), `policy`, `audit`, `daemon`.
 
+pub mod abuse;
 pub mod admission;
 pub mod answer;
 pub mod body;
@@ -19,10 +20,12 @@ pub mod gateway;
 pub mod head;
 pub mod idempotency;
 pub mod ingress;
+pub mod keyed;
 pub mod leak;
 pub mod ledger;
 pub mod media;
 pub mod metrics;
+pub mod outcome;
 pub mod plan;
 pub mod preview;
 pub mod problem;

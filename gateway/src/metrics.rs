@@ -3,7 +3,11 @@
 //! Must never take a label from a request: planes, outcomes and places are fixed words, routes are the bundle's.
 //! Tests: here.
 
+mod outcomes;
+
+use crate::abuse::Guard;
 use cordon_daemon::metrics::{LATENCY_BUCKETS, Metrics as Registry};
+pub use outcomes::Outcomes;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -55,6 +59,13 @@ struct PlaneLabels {
     plane: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AbuseLabels {
+    route: String,
+    rule: String,
+    action: &'static str,
+}
+
 type Latencies = Family<PlaneLabels, Histogram, fn() -> Histogram>;
 
 /// The counters; clones share their values.
@@ -69,6 +80,11 @@ pub struct Metrics {
     reloads: Family<OutcomeLabels, Counter>,
     /// Requests that were sent a second time.
     pub repeated: Counter,
+    abuse: Family<AbuseLabels, Counter>,
+    abuse_keys: Gauge,
+    abuse_forgotten: Gauge,
+    /// What answers said.
+    pub outcomes: Outcomes,
 }
 
 impl fmt::Debug for Metrics {
@@ -91,6 +107,10 @@ impl Metrics {
             settled: Family::default(),
             reloads: Family::default(),
             repeated: Counter::default(),
+            abuse: Family::default(),
+            abuse_keys: Gauge::default(),
+            abuse_forgotten: Gauge::default(),
+            outcomes: Outcomes::register(registry),
         };
         registry.register("requests", "Requests by plane, route and outcome", metrics.requests.clone());
         let help = "Time from a request's head to its answer";
@@ -106,6 +126,11 @@ impl Metrics {
         registry.register_with_unit("vault_latency", help, Unit::Seconds, metrics.vault.clone());
         let help = "1 when the audit log needs an operator";
         registry.register("audit_degraded", help, metrics.audit_degraded.clone());
+        registry.register("abuse", "Attempts beyond the limit of an abuse rule", metrics.abuse.clone());
+        let help = "Clients, sessions, cards and ranges that abuse rules know";
+        registry.register("abuse_keys", help, metrics.abuse_keys.clone());
+        let help = "Of those, how many were forgotten before their time for want of room";
+        registry.register("abuse_forgotten", help, metrics.abuse_forgotten.clone());
         metrics
     }
 
@@ -119,6 +144,18 @@ impl Metrics {
     /// A card number was found.
     pub fn leaked(&self, plane: Plane, place: &'static str, outcome: &'static str) {
         self.leaks.get_or_create(&LeakLabels { plane: plane.as_str(), place, outcome }).inc();
+    }
+
+    /// An attempt is beyond the limit of a rule. Both names are the bundle's.
+    pub fn abused(&self, route: &str, rule: &str, action: &'static str) {
+        let labels = AbuseLabels { route: route.to_owned(), rule: rule.to_owned(), action };
+        self.abuse.get_or_create(&labels).inc();
+    }
+
+    /// How much abuse rules know.
+    pub fn abuse_stands(&self, guard: &Guard) {
+        self.abuse_keys.set(i64::try_from(guard.keys()).unwrap_or(i64::MAX));
+        self.abuse_forgotten.set(i64::try_from(guard.forgotten()).unwrap_or(i64::MAX));
     }
 
     /// Whether the audit log needs an operator.
@@ -156,6 +193,7 @@ mod tests {
         metrics.called_vault(Plane::Ingress, Duration::from_micros(80));
         metrics.settled(false);
         metrics.reloaded("refused");
+        metrics.abused("signup", "declined", "denied");
         let text = registry.encode().unwrap();
         for line in [
             "cordon_gateway_requests_total{plane=\"ingress\",route=\"signup\",outcome=\"forwarded\"} 1",
@@ -163,6 +201,7 @@ mod tests {
             "cordon_gateway_settles_total{outcome=\"failed\"} 1",
             "cordon_gateway_reloads_total{outcome=\"refused\"} 1",
             "cordon_gateway_repeats_total 0",
+            "cordon_gateway_abuse_total{route=\"signup\",rule=\"declined\",action=\"denied\"} 1",
             "cordon_gateway_vault_latency_seconds_count{plane=\"ingress\"} 1",
             "cordon_gateway_request_latency_seconds_count{plane=\"ingress\"} 1",
         ] {

@@ -3,11 +3,13 @@
 //! Must never be half loaded: every file a route or destination names is read here, before the first request.
 //! Tests: here; whole bundles in the workspace's `tests` crate.
 
+use crate::abuse;
 use crate::answer::declared_types;
 use crate::body::Declared;
 use crate::config::IdentityConfig;
 use crate::flow::head_fields;
 use crate::leak::exception::Exceptions;
+use crate::outcome::Outcome;
 use crate::problem::Fault;
 use crate::route::Matched;
 use crate::sign::{KeyConfig, KeyError, Signer};
@@ -47,12 +49,16 @@ pub struct IngressPlan {
     pub answer: Fields<AnswerOp>,
     /// The types that these may be in.
     pub answer_types: Vec<Content>,
+    /// What its answers say.
+    pub outcome: Option<Outcome>,
     /// Its name for the audit log.
     pub name: Name,
     /// The receiving service's name for the audit log.
     pub service: Name,
     /// Where it leads.
     pub target: Arc<Target>,
+    /// How often who may try.
+    pub abuse: abuse::Rules,
 }
 
 /// A way out, ready to match and parse.
@@ -66,6 +72,8 @@ pub struct EgressPlan {
     pub answer: Fields<AnswerOp>,
     /// The types that these may be in.
     pub answer_types: Vec<Content>,
+    /// What its answers say.
+    pub outcome: Option<Outcome>,
     /// Its name for the audit log.
     pub name: Name,
     /// Its destination's name for the audit log.
@@ -172,7 +180,11 @@ impl Plan {
             return Err(PlanError::DevelopmentBundle);
         }
         let forwarder = choose_forwarder(&bundle, forwarder)?;
-        let ingress = bundle.ingress().iter().map(ingress_plan).collect::<Result<_, _>>()?;
+        let ingress = bundle
+            .ingress()
+            .iter()
+            .map(|route| ingress_plan(route, secrets.signing))
+            .collect::<Result<_, _>>()?;
         let mut targets = HashMap::new();
         for destination in bundle.destinations() {
             let roots = Roots::load(&destination.roots).map_err(PlanError::Tls)?;
@@ -264,7 +276,7 @@ fn choose_forwarder(bundle: &Bundle, named: Option<&str>) -> Result<Name, PlanEr
     }
 }
 
-fn ingress_plan(route: &IngressRoute) -> Result<IngressPlan, PlanError> {
+fn ingress_plan(route: &IngressRoute, keys: &HashMap<String, KeyConfig>) -> Result<IngressPlan, PlanError> {
     let upstream = &route.upstream;
     let address = Address::Resolved { host: upstream.host.clone(), port: upstream.port };
     let target = match &upstream.roots {
@@ -285,9 +297,11 @@ fn ingress_plan(route: &IngressRoute) -> Result<IngressPlan, PlanError> {
         fields: Fields::new(&route.fields, &route.exceptions),
         answer: Fields::of_answers(&route.answer, &route.exceptions),
         answer_types: declared_types(&route.answer, &route.exceptions),
+        outcome: route.outcome.as_ref().map(Outcome::prepare),
         name: Name::parse_or_withhold(&route.name),
         service: Name::parse_or_withhold(&route.service),
         target: Arc::new(target),
+        abuse: abuse::Rules::load(&route.name, &route.abuse, keys)?,
         route: route.clone(),
     })
 }
@@ -302,6 +316,7 @@ fn egress_plan(
         fields: Fields::new(&route.fields, &route.exceptions),
         answer: Fields::of_answers(&route.answer, &route.exceptions),
         answer_types: declared_types(&route.answer, &route.exceptions),
+        outcome: route.outcome.as_ref().map(Outcome::prepare),
         name: Name::parse_or_withhold(&route.name),
         destination: Name::parse_or_withhold(&route.destination),
         purpose: Name::parse_or_withhold(&route.purpose),

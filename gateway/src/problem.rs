@@ -8,7 +8,7 @@ use crate::coding::CodingError;
 use crate::leak::Place;
 use crate::media::Uninspectable;
 use crate::route::Ambiguous;
-use cordon_audit::Outcome;
+use cordon_audit::{Name, Outcome};
 use cordon_client::ClientError;
 use cordon_daemon::Body;
 use cordon_daemon::body;
@@ -84,6 +84,22 @@ pub enum Fault {
     /// The upstream did not answer of late; these are the seconds until it is tried again. Operator.
     #[error("the upstream did not answer of late")]
     CircuitOpen(u64),
+    /// An abuse rule stops it. Client.
+    #[error("an abuse rule stops it")]
+    TooManyAttempts {
+        /// The rule.
+        rule: Name,
+        /// After how many quiet seconds the rule certainly lets it pass.
+        wait_s: u64,
+    },
+    /// An abuse rule wants to see a proof first. Client.
+    #[error("an abuse rule wants to see a proof first")]
+    ChallengeRequired {
+        /// The rule.
+        rule: Name,
+        /// What the proof must be bound to, in the bundle's words.
+        bound_to: String,
+    },
     /// The vault cannot serve, for this reason. Operator.
     #[error("the vault cannot serve: {0}")]
     Vault(&'static str),
@@ -131,6 +147,8 @@ impl Fault {
             Self::KeyReused => ProblemCode::IdempotencyMismatch,
             Self::OutcomeUnknown => ProblemCode::OutcomeUnknown,
             Self::Busy | Self::Shed(_) => ProblemCode::Busy,
+            Self::TooManyAttempts { .. } => ProblemCode::TooManyAttempts,
+            Self::ChallengeRequired { .. } => ProblemCode::ChallengeRequired,
             Self::Vault(_) => ProblemCode::VaultUnavailable,
             Self::Limited => ProblemCode::LimitReached,
             Self::Unreachable(_) | Self::CircuitOpen(_) => ProblemCode::UpstreamUnavailable,
@@ -149,6 +167,7 @@ impl Fault {
             Self::Field { field, .. } => Some(field),
             Self::Leak(place) => Some(place.as_str()),
             Self::TooSlow => Some("body"),
+            Self::ChallengeRequired { bound_to, .. } => Some(bound_to),
             Self::UnknownRoute
             | Self::MethodNotAllowed(_)
             | Self::Expectation
@@ -165,6 +184,7 @@ impl Fault {
             | Self::Busy
             | Self::Shed(_)
             | Self::CircuitOpen(_)
+            | Self::TooManyAttempts { .. }
             | Self::Limited
             | Self::Vault(_)
             | Self::Unreachable(_)
@@ -209,6 +229,8 @@ impl Fault {
             | Self::KeyReused
             | Self::OutcomeUnknown
             | Self::Busy
+            | Self::TooManyAttempts { .. }
+            | Self::ChallengeRequired { .. }
             | Self::Limited
             | Self::UpstreamTimeout
             | Self::Audit => self.code().as_str(),
@@ -241,6 +263,8 @@ impl Fault {
             | Self::Busy
             | Self::Shed(_)
             | Self::CircuitOpen(_)
+            | Self::TooManyAttempts { .. }
+            | Self::ChallengeRequired { .. }
             | Self::Limited
             | Self::Vault(_)
             | Self::Audit
@@ -293,7 +317,19 @@ impl Fault {
         } else if busy || problem.status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
+        if let Self::TooManyAttempts { wait_s, .. } = self {
+            headers.insert(RETRY_AFTER, HeaderValue::from(*wait_s));
+        }
         response
+    }
+
+    /// The abuse rule that refused, if that is why.
+    #[must_use]
+    pub const fn abuse_rule(&self) -> Option<&Name> {
+        match self {
+            Self::TooManyAttempts { rule, .. } | Self::ChallengeRequired { rule, .. } => Some(rule),
+            _ => None,
+        }
     }
 
     /// What a failed call to the vault means. Nothing of it is the vault's own text.

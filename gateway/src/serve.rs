@@ -3,6 +3,7 @@
 //! Must never open a listener before the audit log, the bundle and all identities are sound.
 //! Tests: the workspace's `tests` crate against the real binary.
 
+use crate::abuse::Guard;
 use crate::config::{Config, DrainConfig};
 use crate::control::{self, Desk, Socket};
 use crate::egress::Egress;
@@ -49,6 +50,7 @@ pub struct Prepared {
     tokenizer: Endpoint,
     revealer: Endpoint,
     outcomes: Arc<Outcomes>,
+    abuse: Arc<Guard>,
 }
 
 impl Prepared {
@@ -66,18 +68,24 @@ impl Prepared {
         let tokenizer = config.vault.endpoint(&config.vault.ingress_identity);
         let revealer = config.vault.endpoint(&config.vault.egress_identity);
         let metrics = config.metrics.check();
-        let outcomes = config.idempotency.outcomes();
+        let kept = config.idempotency.outcomes().and_then(|outcomes| Ok((outcomes, config.abuse.guard()?)));
         let bounds = config.bounds();
         let audit = config.audit_faults.iter().cloned().map(StartError::AuditSettings).collect::<Vec<_>>();
-        match (plan, ingress, egress, tokenizer, revealer, metrics, outcomes) {
-            (Ok(plan), Ok(ingress), Ok(egress), Ok(tokenizer), Ok(revealer), Ok(()), Ok(outcomes))
-                if audit.is_empty() && bounds.is_ok() =>
-            {
-                Ok(Self { config, plan, ingress, egress, tokenizer, revealer, outcomes })
+        match (plan, ingress, egress, tokenizer, revealer, metrics, kept) {
+            (
+                Ok(plan),
+                Ok(ingress),
+                Ok(egress),
+                Ok(tokenizer),
+                Ok(revealer),
+                Ok(()),
+                Ok((outcomes, abuse)),
+            ) if audit.is_empty() && bounds.is_ok() => {
+                Ok(Self { config, plan, ingress, egress, tokenizer, revealer, outcomes, abuse })
             }
-            (plan, ingress, egress, tokenizer, revealer, metrics, outcomes) => {
+            (plan, ingress, egress, tokenizer, revealer, metrics, kept) => {
                 let vault = [tokenizer.err(), revealer.err()];
-                let sides = [ingress.err(), egress.err(), metrics.err(), outcomes.err(), bounds.err()]
+                let sides = [ingress.err(), egress.err(), metrics.err(), kept.err(), bounds.err()]
                     .into_iter()
                     .chain(vault);
                 Err(plan.err().into_iter().chain(sides.flatten()).chain(audit).collect())
@@ -126,6 +134,7 @@ impl Prepared {
         let config = Arc::new(self.config);
         let bounds = Bounds {
             outcomes: self.outcomes,
+            abuse: self.abuse,
             budget: Budget::new(config.leaks.exact_checks_per_minute),
             limits: config.limits,
             breaker: config.breaker,
@@ -241,6 +250,7 @@ fn metrics_listener(config: &Config, registry: Registry, gateway: &Arc<Gateway>,
         let (registry, gateway, drain) = (Arc::clone(&registry), Arc::clone(&gateway), drain.clone());
         move |request: Request<Incoming>, _peer: Arc<Peer>| {
             gateway.metrics.audit_stands(gateway.ledger.is_degraded());
+            gateway.metrics.abuse_stands(&gateway.abuse);
             let ready = gateway.ledger.is_sound() && !drain.is_leaving();
             let response = machine_page(request.method(), request.uri().path(), ready, &registry);
             async move { response }
@@ -300,6 +310,9 @@ pub enum StartError {
     /// `[idempotency]`.
     #[error("[idempotency] ttl_s must be 900 to 604800 (a week), memory_mib 1 to 1024")]
     Idempotency,
+    /// `[abuse]`.
+    #[error("[abuse] memory_mib must be 4 to 1024, delayed 0 to 10000")]
+    Abuse,
     /// The system gives no random numbers.
     #[error("the system gives no random numbers")]
     NoRandomness,

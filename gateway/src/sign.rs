@@ -53,7 +53,7 @@ pub enum KeyError {
     #[error(transparent)]
     File(#[from] TlsError),
     /// The bundle names a key that is not there.
-    #[error("route `{route}` signs with `{key}`; name its file in [signing.{key}] of gateway.toml")]
+    #[error("route `{route}` uses the key `{key}`; name its file in [signing.{key}] of gateway.toml")]
     Missing {
         /// The route.
         route: String,
@@ -247,6 +247,22 @@ impl Key {
                 .map_err(|_unspecified| FAILED),
         }
     }
+}
+
+/// A key by which an HMAC of another party is verified.
+///
+/// # Errors
+/// [`KeyError`].
+pub(crate) fn hmac_key(
+    route: &str,
+    name: &str,
+    keys: &HashMap<String, KeyConfig>,
+) -> Result<hmac::Key, KeyError> {
+    let config =
+        keys.get(name).ok_or_else(|| KeyError::Missing { route: route.to_owned(), key: name.to_owned() })?;
+    let secret = hmac_secret(config.format, &tls::secret_file(&config.file)?);
+    let unusable = || KeyError::Unusable { key: name.to_owned(), scheme: "hmac-sha256" };
+    Ok(hmac::Key::new(hmac::HMAC_SHA256, &secret.ok_or_else(unusable)?))
 }
 
 /// The key in a file, or `None` if it is none for this scheme.

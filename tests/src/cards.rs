@@ -20,7 +20,19 @@ pub const AMEX: &str = "378282246310005";
 /// # Errors
 /// Never for `n` below 10^14.
 pub fn bulk(n: u64) -> Result<Pan> {
-    let body: String = std::iter::once('0').chain(format!("{n:014}").chars().rev()).collect();
+    checked(&std::iter::once('0').chain(format!("{n:014}").chars().rev()).collect::<String>())
+}
+
+/// The `n`-th number of a range: its first eight digits are 0 and those of `range`.
+///
+/// # Errors
+/// Never for both below 10^7.
+pub fn of_range(range: u32, n: u32) -> Result<Pan> {
+    checked(&format!("0{range:07}{n:07}"))
+}
+
+/// Fifteen digits and the one that checks them.
+fn checked(body: &str) -> Result<Pan> {
     let sum: u32 = body
         .bytes()
         .rev()

@@ -6,11 +6,12 @@
 use std::marker::PhantomData;
 use std::net::IpAddr;
 
-use cordon_card::{CardId, CollectionName, Token};
+use cordon_card::{CardId, CollectionName, Iin, Token};
 use jiff::Timestamp;
 use jiff::fmt::temporal::DateTimePrinter;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::flood::Refusal;
 use crate::name::Name;
 use crate::receipt::{Inspection, Plain, Reveal};
 
@@ -105,6 +106,10 @@ pub enum Action {
     Send,
     /// A card number was found where none is declared (12.10.7).
     LeakFound,
+    /// An answer said what became of a request; the reason is `approved` or `declined`.
+    Outcome,
+    /// A rule against abuse was broken, or held somebody off.
+    Abuse,
     /// The wall clock moved against the monotonic one (10.6).
     ClockStep,
 }
@@ -118,8 +123,10 @@ impl Action {
 
     /// The calls that come in numbers; refused while the reserved space is touched, so that the others still fit.
     pub(crate) fn is_a_data_call(self) -> bool {
-        use Action::{Delete, Detokenize, Forward, Inspect, Lookup, SecurityCode, Send, Tokenize};
-        matches!(self, Tokenize | Detokenize | Lookup | Inspect | Delete | SecurityCode | Forward | Send)
+        use Action::{Delete, Detokenize, Forward, Inspect, Lookup, Outcome, SecurityCode, Send, Tokenize};
+        let of_cards =
+            matches!(self, Tokenize | Detokenize | Lookup | Inspect | Delete | SecurityCode | Forward | Send);
+        of_cards || self == Outcome
     }
 }
 
@@ -228,6 +235,8 @@ pub struct Event<K = Plain> {
     tokens: Vec<Token>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     cards: Vec<CardId>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    iins: Vec<Iin>,
     #[serde(skip_serializing_if = "Option::is_none")]
     destination: Option<Name>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -288,6 +297,7 @@ impl<K> Event<K> {
             collection: None,
             tokens: Vec::new(),
             cards: Vec::new(),
+            iins: Vec::new(),
             destination: None,
             route: None,
             purpose: None,
@@ -356,6 +366,12 @@ impl<K> Event<K> {
     /// Adds card ids.
     pub fn cards(mut self, cards: impl IntoIterator<Item = CardId>) -> Event<K> {
         self.cards.extend(cards);
+        self
+    }
+
+    /// Adds issuers' numbers.
+    pub fn iins(mut self, iins: impl IntoIterator<Item = Iin>) -> Event<K> {
+        self.iins.extend(iins);
         self
     }
 
@@ -449,16 +465,6 @@ impl<K> Event<K> {
             && self.destination.is_none()
             && self.route.is_none()
     }
-}
-
-/// What refusals have in common that are counted together.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct Refusal {
-    pub(crate) what: Action,
-    pub(crate) who: Option<Name>,
-    pub(crate) from: IpAddr,
-    pub(crate) route: Option<Name>,
-    pub(crate) reason: Code,
 }
 
 pub(crate) fn maybe_microseconds<S: Serializer>(

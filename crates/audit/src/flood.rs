@@ -10,7 +10,18 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use crate::event::{Event, Outcome, Refusal};
+use crate::event::{Action, Code, Event, Outcome};
+use crate::name::Name;
+
+/// What refusals have in common that are counted together.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Refusal {
+    pub(crate) what: Action,
+    pub(crate) who: Option<Name>,
+    pub(crate) from: IpAddr,
+    pub(crate) route: Option<Name>,
+    pub(crate) reason: Code,
+}
 
 /// Counts refusals by who, from where, what and why, in windows of a minute.
 #[derive(Debug)]

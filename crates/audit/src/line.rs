@@ -3,7 +3,7 @@
 //! It must never be made from anything but the bytes of a line. Tests: at the end of this file, `event/tests.rs`, and the
 //! fuzz target `audit_line`.
 
-use cordon_card::{CardId, CollectionName, Token};
+use cordon_card::{CardId, CollectionName, Iin, Token};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
@@ -50,6 +50,9 @@ pub struct Line {
     /// Card ids.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cards: Vec<CardId>,
+    /// Issuers' numbers of cards.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub iins: Vec<Iin>,
     /// Destination.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub destination: Option<Name>,

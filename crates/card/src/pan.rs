@@ -22,7 +22,7 @@ use zeroize::ZeroizeOnDrop;
 
 use crate::digits::{Mark, classify};
 use crate::truncation::{LastFour, Truncated, Truncation};
-use crate::{Brand, MAX_LENGTH, MIN_LENGTH, luhn_is_valid};
+use crate::{Brand, Iin, MAX_LENGTH, MIN_LENGTH, luhn_is_valid};
 
 /// A card number: 12 to 19 digits with a right Luhn digit.
 ///
@@ -124,6 +124,13 @@ impl Pan {
     #[must_use]
     pub fn truncated(&self, keep: Truncation) -> Truncated {
         Truncated::of(self.bytes(), self.brand(), keep)
+    }
+
+    /// The issuer's number: the first eight digits where [`Truncation::EightAndFour`] shows them, else the first six.
+    #[must_use]
+    pub fn iin(&self) -> Iin {
+        let shown = self.truncated(Truncation::EightAndFour);
+        Iin::of(self.bytes(), shown.as_str().bytes().take_while(u8::is_ascii_digit).count() == 8)
     }
 
     /// How many digits the number has, 12 to 19.

@@ -72,7 +72,7 @@ impl<T: FromStr<Err: Display>> Visitor<'_> for TextVisitor<T> {
 
 #[cfg(test)]
 mod tests {
-    use crate::{Brand, CardId, CollectionName, Environment, Expiry, LastFour, Token, Truncated};
+    use crate::{Brand, CardId, CollectionName, Environment, Expiry, Iin, LastFour, Token, Truncated};
     use serde::de::DeserializeOwned;
 
     fn error_of<T: DeserializeOwned>(json: &str) -> String {
@@ -102,6 +102,7 @@ mod tests {
         assert_silent::<CollectionName>();
         assert_silent::<Environment>();
         assert_silent::<Expiry>();
+        assert_silent::<Iin>();
         assert_silent::<LastFour>();
         assert_silent::<Token>();
         assert_silent::<Truncated>();

@@ -37,9 +37,10 @@ pub use explain::Explanation;
 pub use fault::{Fault, Faults};
 pub use place::{FixedColumns, Half, HeadPlace, PathTemplate, Places, TextSelector, XmlSelector};
 pub use routes::{
-    AnswerOp, Content, EgressOp, EgressRoute, Exception, ExpiryFormat, Field, IngressOp, IngressRoute,
-    JwsAlgorithm, LeakCheck, LookInside, OnLeak, Passing, PathPattern, Routes, Side, Signature,
-    SignatureEncoding, SignatureScheme, SignedPart, Upstream,
+    AbuseAction, AbuseKey, AbuseLimit, AbuseRule, AnswerOp, Content, Decision, EgressOp, EgressRoute,
+    Exception, ExpiryFormat, Field, IngressOp, IngressRoute, JwsAlgorithm, LeakCheck, LookInside, OnLeak,
+    Outcome, OutcomePlace, Passing, PathPattern, Routes, Side, Signature, SignatureEncoding, SignatureScheme,
+    SignedPart, Upstream,
 };
 pub use segments::{Collection, Destination, Listener, Process, Role, Scope, Segment, Segments, Service};
 pub use selector::{JsonSelector, Pick, SelectorError, Step};

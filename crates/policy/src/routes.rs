@@ -13,14 +13,18 @@ use crate::fault::{Faults, Source};
 use crate::place::Places;
 use crate::segments::Segments;
 
+mod abuse;
 mod fields;
 mod leaks;
+mod outcome;
 mod read;
 mod signature;
 mod values;
 
+pub use abuse::{AbuseAction, AbuseKey, AbuseLimit, AbuseRule};
 pub use leaks::Passing;
 pub(crate) use leaks::passing;
+pub use outcome::{Decision, Outcome, OutcomePlace};
 pub(crate) use read::Reading;
 pub use signature::{JwsAlgorithm, Signature, SignatureEncoding, SignatureScheme, SignedPart};
 
@@ -61,6 +65,10 @@ pub struct IngressRoute {
     pub exceptions: Vec<Exception>,
     /// Clients are told where the time went.
     pub timings: bool,
+    /// How often who may try, in the order in which attempts are counted.
+    pub abuse: Vec<AbuseRule>,
+    /// What the service's answer says about the outcome.
+    pub outcome: Option<Outcome>,
 }
 
 /// A way out: a service's request whose token fields are replaced before a destination sees it.
@@ -102,6 +110,8 @@ pub struct EgressRoute {
     pub answer: Vec<Field<AnswerOp>>,
     /// Where something that looks like a card number may stand.
     pub exceptions: Vec<Exception>,
+    /// What the destination's answer says about the outcome.
+    pub outcome: Option<Outcome>,
 }
 
 impl EgressRoute {

@@ -204,6 +204,23 @@ impl<'t, 's, 'f> Row<'t, 's, 'f> {
         })
     }
 
+    /// A whole number from `least` to `most` that must be there.
+    pub(crate) fn whole(&mut self, key: &'static str, least: usize, most: usize) -> Option<usize> {
+        let Some((span, value)) = self.get(key) else {
+            self.missing(key);
+            return None;
+        };
+        let number = value
+            .as_integer()
+            .and_then(|integer| usize::from_str_radix(integer.as_str(), integer.radix()).ok())
+            .filter(|number| (least..=most).contains(number));
+        if number.is_none() {
+            let help = format!("write {least} to {most}");
+            self.fault(&span, format!("`{key}` must be a whole number in range"), Some(help));
+        }
+        number
+    }
+
     /// A TCP port that must be there.
     pub(crate) fn port(&mut self, key: &'static str) -> Option<u16> {
         let Some((span, value)) = self.get(key) else {
@@ -235,6 +252,16 @@ impl<'t, 's, 'f> Row<'t, 's, 'f> {
             }
         }
         found
+    }
+
+    /// A table that may be absent.
+    pub(crate) fn table(&mut self, key: &'static str) -> Option<(Range<usize>, &'t DeTable<'t>)> {
+        let (span, value) = self.get(key)?;
+        let table = value.as_table();
+        if table.is_none() {
+            self.wrong_type(key, &span, &format!("a table (`[{key}]`)"), value);
+        }
+        table.map(|table| (span, table))
     }
 
     /// A row of one of this row's tables.

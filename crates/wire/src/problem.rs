@@ -90,6 +90,10 @@ pub enum ProblemCode {
     IdempotencyMismatch,
     /// The request was sent under this idempotency key, and nobody knows what came of it.
     OutcomeUnknown,
+    /// Somebody tries too often: an abuse rule of the gateway stops it.
+    TooManyAttempts,
+    /// An abuse rule of the gateway wants a proof that a challenge was passed; the detail says what it is bound to.
+    ChallengeRequired,
     /// The caller, or everybody for this range of card numbers, used up what a limit allows.
     LimitReached,
     /// A defect of ours: the request id finds it in the log.
@@ -197,6 +201,10 @@ impl ProblemCode {
             }
             Self::UpstreamTimeout => ("upstream-timeout", 504, "The upstream did not answer in time."),
             Self::UpstreamRefused => ("upstream-refused", 502, "The upstream's answer may not be passed on."),
+            Self::TooManyAttempts => ("too-many-attempts", 429, "Too many attempts: try again later."),
+            Self::ChallengeRequired => {
+                ("challenge-required", 403, "Pass the challenge, then send the request again with its proof.")
+            }
             Self::AuditUnavailable => {
                 ("audit-unavailable", 503, "The decision can't be recorded, so it was not carried out.")
             }

@@ -6,12 +6,13 @@
 use super::spots::{At, Edits, Found, Spot};
 use crate::leak::loose::Loose;
 use crate::leak::{self, Place, Search};
+use crate::outcome;
 use crate::plan::Fields;
 use crate::problem::Fault;
-use cordon_card::{Cvv, Expiry, Pan};
+use cordon_card::{Cvv, Expiry, Iin, Pan};
 use cordon_policy::IngressOp;
 use cordon_wire::limits::MAX_ITEMS;
-use cordon_wire::{ItemResult, Items, ProblemCode, TokenizeItem, TokenizeRequest, Tokenized};
+use cordon_wire::{ItemResult, Items, ProblemCode, Submitted, TokenizeItem, TokenizeRequest, Tokenized};
 use zeroize::Zeroizing;
 
 /// The cards of one request. The i-th security code and the i-th expiry belong to the i-th number.
@@ -113,6 +114,20 @@ impl Cards {
     #[must_use]
     pub fn request(&self) -> Option<&TokenizeRequest> {
         (!self.request.items.is_empty()).then_some(&self.request)
+    }
+
+    /// The numbers, in order.
+    pub fn pans(&self) -> impl Iterator<Item = &Pan> {
+        self.request.items.iter().filter_map(|item| match &item.pan {
+            Submitted::Valid(pan) => Some(pan),
+            Submitted::Invalid(_) => None,
+        })
+    }
+
+    /// Who issued the cards.
+    #[must_use]
+    pub fn issuers(&self) -> Vec<Iin> {
+        outcome::issuers(self.request.items.iter().map(|item| &item.pan))
     }
 
     /// The vault's tokens, if it gave one for each card.

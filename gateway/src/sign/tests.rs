@@ -221,7 +221,7 @@ fn a_key_that_others_may_read_is_short_or_is_not_there_is_refused() {
     let missing = load(None).unwrap_err();
     assert_eq!(
         missing.to_string(),
-        "route `charge` signs with `acme`; name its file in [signing.acme] of gateway.toml"
+        "route `charge` uses the key `acme`; name its file in [signing.acme] of gateway.toml"
     );
 }
 

@@ -1,6 +1,6 @@
 //! Tests of events and of the lines they become.
 
-use cordon_card::Environment;
+use cordon_card::{Environment, Iin};
 use proptest::prelude::*;
 
 use super::*;
@@ -42,6 +42,7 @@ fn a_full_event_reads_back_as_it_was_set() {
         .collection(&CollectionName::parse("cards").unwrap())
         .tokens([token.clone()])
         .cards([card])
+        .iins([Iin::parse("41111111").unwrap()])
         .destination(&name("processor"))
         .route(&name("charge"))
         .purpose(&name("charge"))
@@ -55,6 +56,7 @@ fn a_full_event_reads_back_as_it_was_set() {
         "{text}"
     );
     assert_eq!((line.tokens, line.cards), (vec![token], vec![card]));
+    assert_eq!(line.iins, [Iin::parse("41111111").unwrap()]);
     assert_eq!((line.items, line.commit, line.acting_for), (Some(1), Some(77), Some(name("signup"))));
     assert_eq!((line.by, line.reason), (vec![name("egress-may-detokenize")], Some(name("ok"))));
     assert_eq!(line.on, Some(name("key/3")));

@@ -78,10 +78,10 @@ pub(super) fn read_fields<'t, Op: Operation>(
 /// The places of a field, and each with its key, its position in the file and its text.
 pub(super) struct Read {
     pub(super) value: Places,
-    keys: Vec<Key>,
+    pub(super) keys: Vec<Key>,
 }
 
-type Key = (&'static str, Range<usize>, String);
+pub(super) type Key = (&'static str, Range<usize>, String);
 
 /// The keys of one field that name places, while they are read.
 struct Keys<'r, 't, 's, 'f> {

@@ -16,7 +16,7 @@ use super::values::{self, DEFAULT_BODY, DEFAULT_TIMEOUT};
 use super::{
     Content, Declared, EgressRoute, Field, IngressRoute, LookInside, OnLeak, PathPattern, Routes, Upstream,
 };
-use super::{leaks, signature};
+use super::{IngressOp, abuse, leaks, outcome, signature};
 use crate::fault::{Faults, Source};
 use crate::place::{HeadPlace, Places};
 use crate::rows::{Row, choose, document};
@@ -91,6 +91,9 @@ impl<'d> Reading<'d> {
             check_attached(&mut row, &fields);
         }
         let (answer, _all_read) = read_fields(&mut row, "answer", Plane::Answer, |row| answer_op(row, false));
+        let outcome = outcome::read(&mut row);
+        let has_cards = fields.iter().any(|field| field.op == IngressOp::Tokenize);
+        let abuse = abuse::read(&mut row, has_cards, outcome.is_some());
         self.check_collection(&mut row, service.as_ref(), common.collection.as_ref());
         let hosts: Vec<String> = hosts.into_iter().map(Spanned::into_inner).collect();
         let leak_check = leaks::leak_check(&mut row, common.on_leak);
@@ -116,6 +119,8 @@ impl<'d> Reading<'d> {
             leak_check: leak_check?,
             exceptions,
             timings,
+            abuse,
+            outcome,
         })
     }
 
@@ -140,6 +145,7 @@ impl<'d> Reading<'d> {
             Some(HeadPlace::Header(name)) => Some(name.as_str()),
             Some(_) | None => None,
         });
+        let outcome = outcome::read(&mut row);
         let signatures = signature::read(&mut row, &in_headers.collect::<Vec<_>>());
         let idempotent_destination = row.flag("idempotent_destination");
         for service in &services {
@@ -169,6 +175,7 @@ impl<'d> Reading<'d> {
             idempotent_destination,
             answer,
             exceptions,
+            outcome,
         })
     }
 

@@ -127,6 +127,26 @@ pub(super) fn duration(text: &str) -> Result<Duration, Mistake> {
         .ok_or_else(|| wrong("is out of range"))
 }
 
+/// For how long an attempt counts: `30s`, `10m`, `24h`.
+pub(super) fn window(text: &str) -> Result<Duration, Mistake> {
+    span(text, &[("s", 1), ("m", 60), ("h", 3_600)], 1..=MAX_WINDOW_S).map(Duration::from_secs).ok_or_else(
+        || Mistake::new(format!("\"{text}\" is no window"), "write it like 30s, 10m or 24h, at most 24h"),
+    )
+}
+
+/// For how long an attempt is held up: `500ms`, `2s`.
+pub(super) fn delay(text: &str) -> Result<Duration, Mistake> {
+    span(text, &[("ms", 1), ("s", 1_000)], 100..=MAX_DELAY_MS).map(Duration::from_millis).ok_or_else(|| {
+        Mistake::new(format!("\"{text}\" is no delay"), "write it like 500ms or 2s, from 100ms to 30s")
+    })
+}
+
+fn span(text: &str, units: &[(&str, u64)], range: std::ops::RangeInclusive<u64>) -> Option<u64> {
+    let (digits, unit) = number_and_unit(text);
+    let (_, factor) = units.iter().find(|(name, _)| *name == unit)?;
+    digits?.checked_mul(*factor).filter(|length| range.contains(length))
+}
+
 fn number_and_unit(text: &str) -> (Option<u64>, &str) {
     let end = text.bytes().position(|byte| !byte.is_ascii_digit()).unwrap_or(text.len());
     let (digits, unit) = text.split_at_checked(end).unwrap_or((text, ""));
@@ -165,7 +185,7 @@ pub(super) fn form_name(text: &str) -> Result<String, Mistake> {
 pub(super) fn header(text: &str) -> Result<String, Mistake> {
     let name = text.to_ascii_lowercase();
     let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$&'*+.^_`|~-".contains(&byte);
-    if name.len() > MAX_FORM_NAME || !name.bytes().all(token) {
+    if !(1..=MAX_FORM_NAME).contains(&name.len()) || !name.bytes().all(token) {
         return Err(Mistake::new(
             format!("\"{text}\" is no name of a header"),
             "write it like x-card-number",
@@ -191,7 +211,7 @@ pub(super) fn header(text: &str) -> Result<String, Mistake> {
 /// The name of a cookie (RFC 6265 section 4.1.1).
 pub(super) fn cookie(text: &str) -> Result<String, Mistake> {
     let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+.^_`|~-".contains(&byte);
-    if text.len() <= MAX_FORM_NAME && text.bytes().all(token) {
+    if (1..=MAX_FORM_NAME).contains(&text.len()) && text.bytes().all(token) {
         return Ok(text.to_owned());
     }
     Err(Mistake::new(format!("\"{text}\" is no name of a cookie"), "write it like card_number"))
@@ -227,6 +247,10 @@ const METHODS: [(&str, ()); 7] =
 const MAX_BODY: u64 = 64 * 1_024 * 1_024;
 /// Longest `timeout`, in milliseconds.
 const MAX_TIMEOUT_MS: u64 = 600_000;
+/// Longest window of an abuse rule, in seconds.
+const MAX_WINDOW_S: u64 = 24 * 3_600;
+/// Longest delay of an abuse rule, in milliseconds.
+const MAX_DELAY_MS: u64 = 30_000;
 /// Longest form field name, in bytes.
 const MAX_FORM_NAME: usize = 256;
 /// `max_body` of a route that has none, in bytes.

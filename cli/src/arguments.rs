@@ -81,7 +81,7 @@ enum Command {
     /// Look after a running gateway: its routes, its bundle, its end
     #[command(subcommand)]
     Gateway(gateway::Gateways),
-    /// Issue certificates of a development PKI
+    /// Issue certificates of a development PKI, and make the authority of a forward proxy
     #[command(subcommand)]
     Cert(cert::Certificates),
     /// Read and verify the audit log

@@ -1,11 +1,11 @@
-//! `cordon cert issue`: certificates of a development PKI.
+//! `cordon cert`: certificates of a development PKI, and the authority of a forward proxy.
 //!
 //! Must never overwrite a file or take a name as a path. Tests: below; against rustls in `cli/tests/certificates.rs`.
 
 use crate::configuration::Settings;
 use crate::exit::{Failure, Verdict};
 use crate::layout;
-use crate::pki::{Authority, Subject};
+use crate::pki::{Authority, Subject, constrained_authority};
 use clap::{ArgGroup, Args, Subcommand};
 use serde::Serialize;
 use std::net::IpAddr;
@@ -16,6 +16,63 @@ use std::path::PathBuf;
 pub(crate) enum Certificates {
     /// Issue a server or client certificate; makes the development CA when there is none
     Issue(Issue),
+    /// Make an authority for the gateway's forward proxy, which can sign for some hosts only
+    ProxyCa(ProxyCa),
+}
+
+/// `cordon cert proxy-ca`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Applications that use the forward proxy trust this certificate, so it can sign for the named hosts
+and what is below them, and for nothing else. The key belongs on the gateways alone, mode 0600.
+docs/forward-proxy.md has the steps of a rollover.
+
+Examples:
+  cordon cert proxy-ca --host api.processor.example
+  cordon cert proxy-ca --name proxy-2027 --host api.processor.example --host eu.other.example"
+)]
+pub(crate) struct ProxyCa {
+    /// Destination's host name; may be given several times
+    #[arg(long, value_name = "NAME", required = true, value_parser = dns_name)]
+    host: Vec<String>,
+    /// Names the authority and its files
+    #[arg(long, value_name = "NAME", default_value = "proxy-ca", value_parser = service_name)]
+    name: String,
+    /// Directory to make it in
+    #[arg(long, value_name = "DIR", default_value = "pki")]
+    dir: PathBuf,
+    /// Days it is valid
+    #[arg(long, value_name = "N", default_value_t = 730, value_parser = clap::value_parser!(u16).range(1..=1825))]
+    days: u16,
+}
+
+#[derive(Serialize)]
+struct Made {
+    certificate: PathBuf,
+    key: PathBuf,
+    hosts: Vec<String>,
+    days: u16,
+}
+
+impl ProxyCa {
+    fn run(&self, settings: &Settings) -> Result<Verdict, Failure> {
+        let issued = constrained_authority(&self.dir, &self.name, &self.host, self.days)?;
+        let made = Made {
+            certificate: issued.certificate,
+            key: issued.key,
+            hosts: self.host.clone(),
+            days: self.days,
+        };
+        settings.console().answer(&made, |made| {
+            layout::rows(&[
+                ("Certificate", made.certificate.display().to_string()),
+                ("Key", made.key.display().to_string()),
+                ("Signs for", made.hosts.join(" ")),
+                ("Days", made.days.to_string()),
+            ])
+        })?;
+        Ok(Verdict::Fine)
+    }
 }
 
 /// `cordon cert issue`.
@@ -65,8 +122,10 @@ struct Answer {
 impl Certificates {
     /// Does what was asked.
     pub(crate) fn run(&self, settings: &Settings) -> Result<Verdict, Failure> {
-        let Self::Issue(issue) = self;
-        issue.run(settings)
+        match self {
+            Self::Issue(issue) => issue.run(settings),
+            Self::ProxyCa(ca) => ca.run(settings),
+        }
     }
 }
 

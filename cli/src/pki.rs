@@ -5,8 +5,8 @@
 
 use crate::exit::Failure;
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, Issuer,
+    KeyPair, KeyUsagePurpose, NameConstraints, PKCS_ECDSA_P256_SHA256, SanType,
 };
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write};
@@ -104,6 +104,38 @@ impl Authority {
         let params = authority_params(&key);
         Ok(Self { directory: directory.to_owned(), issuer: Issuer::new(params, key) })
     }
+}
+
+/// Makes an authority of its own into `<stem>.pem` and `<stem>-key.pem`, which can sign for servers under `hosts` only
+/// (name constraints, RFC 5280 section 4.2.1.10).
+pub(crate) fn constrained_authority(
+    directory: &Path,
+    stem: &str,
+    hosts: &[String],
+    days: u16,
+) -> Result<Issued, Failure> {
+    private_directory(directory)?;
+    let issued = Issued {
+        certificate: directory.join(format!("{stem}.pem")),
+        key: directory.join(format!("{stem}-key.pem")),
+    };
+    for path in [&issued.certificate, &issued.key] {
+        if path.exists() {
+            return Err(exists(path));
+        }
+    }
+    let key = new_key()?;
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, stem);
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    let permitted_subtrees = hosts.iter().cloned().map(GeneralSubtree::DnsName).collect();
+    params.name_constraints = Some(NameConstraints { permitted_subtrees, excluded_subtrees: Vec::new() });
+    valid_for(&mut params, days);
+    let signed = params.self_signed(&key).map_err(|error| unmade(&error))?;
+    write_new(&issued.key, 0o600, Zeroizing::new(key.serialize_pem()).as_bytes())?;
+    write_new(&issued.certificate, 0o644, signed.pem().as_bytes())?;
+    Ok(issued)
 }
 
 /// Makes a directory that only we can enter, with its parents; one that exists is left as it is.

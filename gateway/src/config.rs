@@ -5,6 +5,8 @@
 use crate::abuse::Guard;
 use crate::admission::LimitsConfig;
 use crate::idempotency::Outcomes;
+use crate::proxy::ProxyConfig;
+use crate::proxy::ca::Authorities;
 use crate::serve::StartError;
 use crate::sign::KeyConfig;
 use crate::upstream::breaker::BreakerConfig;
@@ -13,6 +15,7 @@ use cordon_client::Endpoint;
 use cordon_daemon::config::{self, ConfigError};
 use cordon_daemon::process::Exceptions;
 use cordon_daemon::tls::{self, ClientAuth, Identity, Roots, TlsError};
+use jiff::Timestamp;
 use rustls::ServerConfig;
 use serde::Deserialize;
 use std::collections::HashMap;
@@ -38,6 +41,9 @@ pub struct Config {
     pub ingress: IngressConfig,
     /// The services' side.
     pub egress: EgressConfig,
+    /// The forward proxy, if there is one.
+    #[serde(default)]
+    pub proxy: Option<ProxyConfig>,
     /// Health and metrics.
     pub metrics: MetricsConfig,
     /// The vault.
@@ -266,6 +272,10 @@ impl Config {
         for relative in shown.chain(config.signing.values_mut().map(|signing| &mut signing.file)) {
             *relative = folder.join(&relative);
         }
+        for ca in config.proxy.iter_mut().flat_map(|proxy| &mut proxy.ca) {
+            ca.cert = folder.join(&ca.cert);
+            ca.key = folder.join(&ca.key);
+        }
         config.audit_faults = config.audit.resolve(&folder);
         Ok(config)
     }
@@ -300,6 +310,18 @@ impl Config {
         let drain = notice_s <= 300 && (1..=3600).contains(&deadline_s);
         let sound = drain && self.limits.is_sound() && self.breaker.is_sound();
         if sound { Ok(()) } else { Err(StartError::Bounds) }
+    }
+}
+
+impl Config {
+    /// The authorities of the forward proxy, if there is one.
+    ///
+    /// # Errors
+    /// [`StartError`], which names the file.
+    pub fn authorities(&self) -> Result<Option<Arc<Authorities>>, StartError> {
+        let Some(proxy) = &self.proxy else { return Ok(None) };
+        let clients = Roots::load(&self.egress.client_roots)?;
+        Ok(Some(Arc::new(Authorities::load(&proxy.ca, clients, Timestamp::now())?)))
     }
 }
 

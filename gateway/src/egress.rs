@@ -20,6 +20,7 @@ use crate::outcome;
 use crate::plan::{EgressPlan, Plan};
 use crate::preview;
 use crate::problem::Fault;
+use crate::proxy;
 use crate::route::{self, CleanPath, Match};
 use crate::upstream::{Answer, Upstreams, answer_limit, was_not_sent};
 use cordon_audit::Name;
@@ -28,7 +29,7 @@ use cordon_client::{Revealer, Tokenizer};
 use cordon_daemon::Body;
 use cordon_daemon::scrub::Scrubbed;
 use cordon_daemon::telemetry::RequestId;
-use cordon_daemon::tls::Peer;
+use cordon_daemon::tls::{Peer, Via};
 use cordon_policy::{Ask, Send, Service};
 use cordon_wire::{DetokenizeRequest, Items, Revealed, SettleRequest, Tokenized};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Version, request};
@@ -72,7 +73,7 @@ impl Egress {
         let who = Name::parse_or_withhold(who);
         let exchange = Exchange::new(RequestId::next().to_string(), who, peer.address.ip().to_canonical());
         let (parts, mut incoming) = request.into_parts();
-        let (way, result) = match find(&plan, service, &parts) {
+        let (way, result) = match find(&plan, service, &parts, peer.via.as_deref()) {
             Ok((way, service)) => {
                 (Way::Out(way), self.pass(&exchange, &plan, (way, service), &parts, &mut incoming).await)
             }
@@ -333,6 +334,7 @@ fn find<'p>(
     plan: &'p Plan,
     service: Option<&'p Service>,
     parts: &request::Parts,
+    via: Option<&Via>,
 ) -> Result<(&'p EgressPlan, &'p Service), (Way<'p>, Fault)> {
     let unknown = |fault| (Way::UnknownOut, fault);
     let service = service.ok_or_else(|| unknown(Fault::Unauthenticated))?;
@@ -341,15 +343,20 @@ fn find<'p>(
     if parts.version < Version::HTTP_2 && parts.uri.scheme().is_some() {
         return Err(unknown(Fault::Malformed("target")));
     }
-    let _looked_at = route::host(parts).map_err(|ambiguous| unknown(ambiguous.into()))?;
+    let host = route::host(parts).map_err(|ambiguous| unknown(ambiguous.into()))?;
+    if via.is_some_and(|via| via.host != host) {
+        return Err(unknown(Fault::Malformed("host")));
+    }
+    // Through a proxy one reaches the host that one named, and no other.
+    let there = |way: &&EgressPlan| via.is_none_or(|via| proxy::is_at(plan, &way.route.destination, via));
     let path = CleanPath::parse(parts.uri.path()).map_err(|_ambiguous| unknown(Fault::UnknownRoute))?;
-    let own = plan.egress.iter().filter(|way| way.route.services.contains(&service.name));
+    let own = plan.egress.iter().filter(there).filter(|way| way.route.services.contains(&service.name));
     match route::find(own, None, &parts.method, &path) {
         Match::Route(way) => Ok((way, service)),
         Match::OtherMethods(methods) => {
             Err(unknown(Fault::MethodNotAllowed(methods.into_iter().map(str::to_owned).collect())))
         }
-        Match::Nothing => match route::find(plan.egress.iter(), None, &parts.method, &path) {
+        Match::Nothing => match route::find(plan.egress.iter().filter(there), None, &parts.method, &path) {
             Match::Route(way) => Err((Way::Out(way), not_for(service, &way.route.destination))),
             Match::OtherMethods(_) => Err(unknown(Fault::NotYours)),
             Match::Nothing => Err(unknown(Fault::UnknownRoute)),

@@ -29,6 +29,7 @@ pub mod outcome;
 pub mod plan;
 pub mod preview;
 pub mod problem;
+pub mod proxy;
 pub mod reload;
 pub mod route;
 pub mod serve;

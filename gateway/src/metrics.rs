@@ -6,7 +6,9 @@
 mod outcomes;
 
 use crate::abuse::Guard;
+use crate::proxy::ca::{Authorities, Authority};
 use cordon_daemon::metrics::{LATENCY_BUCKETS, Metrics as Registry};
+use jiff::Timestamp;
 pub use outcomes::Outcomes;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -55,6 +57,12 @@ struct OutcomeLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CaLabels {
+    ca: String,
+    signs: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct PlaneLabels {
     plane: &'static str,
 }
@@ -78,6 +86,7 @@ pub struct Metrics {
     audit_degraded: Gauge,
     settled: Family<OutcomeLabels, Counter>,
     reloads: Family<OutcomeLabels, Counter>,
+    proxy_ca: Family<CaLabels, Gauge>,
     /// Requests that were sent a second time.
     pub repeated: Counter,
     abuse: Family<AbuseLabels, Counter>,
@@ -106,6 +115,7 @@ impl Metrics {
             audit_degraded: Gauge::default(),
             settled: Family::default(),
             reloads: Family::default(),
+            proxy_ca: Family::default(),
             repeated: Counter::default(),
             abuse: Family::default(),
             abuse_keys: Gauge::default(),
@@ -120,6 +130,8 @@ impl Metrics {
         registry.register("settles", help, metrics.settled.clone());
         let help = "Policy bundles that were taken up, were the same, or were refused";
         registry.register("reloads", help, metrics.reloads.clone());
+        let help = "Time until an authority of the forward proxy ends";
+        registry.register_with_unit("proxy_ca_ends_in", help, Unit::Seconds, metrics.proxy_ca.clone());
         let help = "Requests sent once more after their connection broke";
         registry.register("repeats", help, metrics.repeated.clone());
         let help = "Time of a call to the vault";
@@ -167,6 +179,18 @@ impl Metrics {
     pub fn settled(&self, done: bool) {
         let outcome = if done { "done" } else { "failed" };
         self.settled.get_or_create(&OutcomeLabels { outcome }).inc();
+    }
+
+    /// When the authorities of the forward proxy end, and which of them signs.
+    pub fn proxy_stands(&self, authorities: &Authorities, now: Timestamp) {
+        let signing = authorities.signing(now).map(Authority::name);
+        self.proxy_ca.clear();
+        for ca in authorities.all() {
+            let signs = if signing == Some(ca.name()) { "yes" } else { "no" };
+            let labels = CaLabels { ca: ca.name().to_owned(), signs };
+            let left = ca.until().as_second().saturating_sub(now.as_second());
+            self.proxy_ca.get_or_create(&labels).set(left);
+        }
     }
 
     /// A bundle was read again.

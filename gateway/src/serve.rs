@@ -14,6 +14,8 @@ use crate::leak::budget::Budget;
 use crate::ledger::Ledger;
 use crate::metrics::Metrics;
 use crate::plan::{Plan, PlanError, Secrets};
+use crate::proxy::Door;
+use crate::proxy::ca::{Authorities, CaError};
 use crate::reload::Reloader;
 use cordon_audit::{Action, AuditError, Event, Log, Name, Outcome};
 use cordon_card::Environment;
@@ -27,16 +29,18 @@ use cordon_daemon::process::{Hardening, NotHardened};
 use cordon_daemon::server::{
     ConnectionMetrics, Limits, Listener, Refused, ServeError, Server, reserve, serve,
 };
-use cordon_daemon::tls::{Peer, TlsError};
+use cordon_daemon::tls::{self, Peer, TlsError};
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
+use jiff::Timestamp;
 use rustls::ServerConfig;
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,6 +55,7 @@ pub struct Prepared {
     revealer: Endpoint,
     outcomes: Arc<Outcomes>,
     abuse: Arc<Guard>,
+    authorities: Option<Arc<Authorities>>,
 }
 
 impl Prepared {
@@ -68,7 +73,10 @@ impl Prepared {
         let tokenizer = config.vault.endpoint(&config.vault.ingress_identity);
         let revealer = config.vault.endpoint(&config.vault.egress_identity);
         let metrics = config.metrics.check();
-        let kept = config.idempotency.outcomes().and_then(|outcomes| Ok((outcomes, config.abuse.guard()?)));
+        let kept = config
+            .idempotency
+            .outcomes()
+            .and_then(|outcomes| Ok((outcomes, config.abuse.guard()?, config.authorities()?)));
         let bounds = config.bounds();
         let audit = config.audit_faults.iter().cloned().map(StartError::AuditSettings).collect::<Vec<_>>();
         match (plan, ingress, egress, tokenizer, revealer, metrics, kept) {
@@ -79,9 +87,9 @@ impl Prepared {
                 Ok(tokenizer),
                 Ok(revealer),
                 Ok(()),
-                Ok((outcomes, abuse)),
+                Ok((outcomes, abuse, authorities)),
             ) if audit.is_empty() && bounds.is_ok() => {
-                Ok(Self { config, plan, ingress, egress, tokenizer, revealer, outcomes, abuse })
+                Ok(Self { config, plan, ingress, egress, tokenizer, revealer, outcomes, abuse, authorities })
             }
             (plan, ingress, egress, tokenizer, revealer, metrics, kept) => {
                 let vault = [tokenizer.err(), revealer.err()];
@@ -102,6 +110,7 @@ impl Prepared {
         let ingress = reserve("ingress", self.config.ingress.listen)?;
         let egress = reserve("egress", self.config.egress.listen)?;
         let machines = reserve("metrics", self.config.metrics.listen)?;
+        let proxy = self.config.proxy.as_ref().map(|proxy| reserve("proxy", proxy.listen)).transpose()?;
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -140,11 +149,20 @@ impl Prepared {
             breaker: config.breaker,
         };
         let gateway = Arc::new(Gateway::new(self.plan, ledger, metrics, config.environment, bounds));
-        let listeners = vec![
-            ingress_listener(&config, self.ingress, &gateway, self.tokenizer.clone()).on(ingress),
-            egress_listener(&config, self.egress, &gateway, (self.revealer, self.tokenizer)).on(egress),
-            metrics_listener(&config, registry, &gateway, &drain).on(machines),
+        let clients = (self.revealer, self.tokenizer.clone());
+        let mut listeners = vec![
+            ingress_listener(&config, self.ingress, &gateway, self.tokenizer).on(ingress),
+            egress_listener(&config, Arc::clone(&self.egress), &gateway, clients.clone()).on(egress),
         ];
+        if let (Some(proxy), Some(settings), Some(authorities)) = (proxy, &config.proxy, &self.authorities) {
+            let outer = (!settings.plain).then(|| tls::http1_only(&self.egress));
+            let door = Arc::new(Door::new(Arc::clone(&gateway), Arc::clone(authorities)));
+            let make = egress_handler(&gateway, clients);
+            let listener = Listener::proxy("proxy", settings.listen, outer, door, make);
+            listeners.push(noting(listener, &gateway.ledger).on(proxy));
+        }
+        listeners
+            .push(metrics_listener(&config, registry, &gateway, (&drain, self.authorities)).on(machines));
         let mut limits = Limits::default();
         limits.connections = config.limits.connections;
         let server = serve(listeners, workers, limits, &drain, &connections)?;
@@ -218,17 +236,37 @@ fn egress_listener(
     config: &Config,
     tls: Arc<ServerConfig>,
     gateway: &Arc<Gateway>,
-    (revealing, tokenizing): (Endpoint, Endpoint),
+    clients: (Endpoint, Endpoint),
 ) -> Listener {
-    let (serving, ledger) = (Arc::clone(gateway), gateway.ledger.clone());
-    let listener = Listener::tls("egress", config.egress.listen, tls, move |_worker| {
+    let listener = Listener::tls("egress", config.egress.listen, tls, egress_handler(gateway, clients));
+    noting(listener, &gateway.ledger)
+}
+
+/// Makes the egress of a worker, which reveals as the first and makes tokens of answers as the second.
+fn egress_handler(
+    gateway: &Arc<Gateway>,
+    (revealing, tokenizing): (Endpoint, Endpoint),
+) -> impl Fn(usize) -> EgressCall + Send + Sync + 'static {
+    let gateway = Arc::clone(gateway);
+    move |_worker| {
         let (revealer, tokenizer) = (Revealer::new(revealing.clone()), Tokenizer::new(tokenizing.clone()));
-        let egress = Arc::new(Egress::new(Arc::clone(&serving), revealer, tokenizer));
-        move |request: Request<Incoming>, peer: Arc<Peer>| {
+        let egress = Arc::new(Egress::new(Arc::clone(&gateway), revealer, tokenizer));
+        Box::new(move |request: Request<Incoming>, peer: Arc<Peer>| {
             let egress = Arc::clone(&egress);
-            async move { egress.handle(request, peer).await }
-        }
-    });
+            Box::pin(async move { egress.handle(request, peer).await })
+        })
+    }
+}
+
+type EgressCall = Box<
+    dyn Fn(Request<Incoming>, Arc<Peer>) -> Pin<Box<dyn Future<Output = Response<Body>> + Send>>
+        + Send
+        + Sync,
+>;
+
+/// Records who was turned away before a request could be made of what they sent.
+fn noting(listener: Listener, ledger: &Ledger) -> Listener {
+    let ledger = ledger.clone();
     listener.on_refused(move |address, refused| {
         let what = if refused == Refused::Malformed { Action::Send } else { Action::Authenticate };
         note_refused(&ledger, what, address, refused);
@@ -243,14 +281,23 @@ fn note_refused(ledger: &Ledger, what: Action, address: SocketAddr, refused: Ref
     }));
 }
 
-fn metrics_listener(config: &Config, registry: Registry, gateway: &Arc<Gateway>, drain: &Drain) -> Listener {
+fn metrics_listener(
+    config: &Config,
+    registry: Registry,
+    gateway: &Arc<Gateway>,
+    (drain, authorities): (&Drain, Option<Arc<Authorities>>),
+) -> Listener {
     let registry = Arc::new(registry);
     let (gateway, drain) = (Arc::clone(gateway), drain.clone());
     Listener::plain("metrics", config.metrics.listen, move |_worker| {
         let (registry, gateway, drain) = (Arc::clone(&registry), Arc::clone(&gateway), drain.clone());
+        let authorities = authorities.clone();
         move |request: Request<Incoming>, _peer: Arc<Peer>| {
             gateway.metrics.audit_stands(gateway.ledger.is_degraded());
             gateway.metrics.abuse_stands(&gateway.abuse);
+            if let Some(authorities) = &authorities {
+                gateway.metrics.proxy_stands(authorities, Timestamp::now());
+            }
             let ready = gateway.ledger.is_sound() && !drain.is_leaving();
             let response = machine_page(request.method(), request.uri().path(), ready, &registry);
             async move { response }
@@ -325,6 +372,9 @@ pub enum StartError {
          3600; [drain] notice_s at most 300, deadline_s 1 to 3600"
     )]
     Bounds,
+    /// The forward proxy's authorities.
+    #[error(transparent)]
+    ProxyCa(#[from] CaError),
     /// Signals cannot be received.
     #[error("signals cannot be received")]
     Signals(#[source] io::Error),

@@ -235,6 +235,19 @@ impl Stack {
     /// It did not become ready.
     pub fn start_gateway(&mut self) -> Result<()> {
         write_gateway_configuration(self.dir.path(), self.vault.address("data")?, &self.options)?;
+        self.launch_gateway()
+    }
+
+    /// Starts the gateway with this configuration.
+    ///
+    /// # Errors
+    /// It did not become ready.
+    pub fn start_gateway_as(&mut self, configuration: &str) -> Result<()> {
+        write_private(&self.dir.path().join("gateway.toml"), configuration)?;
+        self.launch_gateway()
+    }
+
+    fn launch_gateway(&mut self) -> Result<()> {
         let config = self.dir.path().join("gateway.toml");
         let log = self.dir.path().join("gateway.log");
         self.gateway = Some(Daemon::start("cordon-gateway", &["--config", &config.to_string_lossy()], &log)?);

@@ -9,6 +9,7 @@ mod connection;
 mod framing;
 mod stall;
 mod through;
+pub mod tunnel;
 pub mod wiping;
 mod worker;
 
@@ -33,12 +34,14 @@ use crate::body::Body;
 use crate::drain::Drain;
 use crate::metrics::Metrics;
 use crate::tls::Peer;
+use tunnel::Gate;
 
 /// An address to listen on, and what answers there.
 pub struct Listener {
     name: &'static str,
     address: SocketAddr,
     tls: Option<Arc<ServerConfig>>,
+    gate: Option<Arc<dyn Gate>>,
     make: Make,
     on_refused: OnRefused,
     reserved: Option<Reserved>,
@@ -73,6 +76,7 @@ impl Listener {
             name,
             address,
             tls: Some(config),
+            gate: None,
             make: erase(make),
             on_refused: Arc::new(|_, _| {}),
             reserved: None,
@@ -90,6 +94,32 @@ impl Listener {
             name,
             address,
             tls: None,
+            gate: None,
+            make: erase(make),
+            on_refused: Arc::new(|_, _| {}),
+            reserved: None,
+        }
+    }
+
+    /// Listens as a forward proxy: who asks for a host that `gate` opens speaks TLS with this process as that host. Without
+    /// `config` the asking is in plain text, on any address; what follows never is.
+    pub fn proxy<M, H, F>(
+        name: &'static str,
+        address: SocketAddr,
+        config: Option<Arc<ServerConfig>>,
+        gate: Arc<dyn Gate>,
+        make: M,
+    ) -> Listener
+    where
+        M: Fn(usize) -> H + Send + Sync + 'static,
+        H: Fn(Request<Incoming>, Arc<Peer>) -> F + Send + Sync + 'static,
+        F: Future<Output = Response<Body>> + Send + 'static,
+    {
+        Listener {
+            name,
+            address,
+            tls: config,
+            gate: Some(gate),
             make: erase(make),
             on_refused: Arc::new(|_, _| {}),
             reserved: None,
@@ -135,6 +165,8 @@ pub enum Refused {
     TimedOut,
     /// It broke off, or does not speak TLS.
     Broken,
+    /// Through a proxy it asked for one host, and now greets another.
+    OtherName,
     /// Where its requests begin and end can be read in more than one way.
     Malformed,
 }
@@ -148,6 +180,7 @@ impl Refused {
             Refused::Incompatible => "incompatible-tls",
             Refused::TimedOut => "handshake-timed-out",
             Refused::Broken => "handshake-broken",
+            Refused::OtherName => "handshake-other-name",
             Refused::Malformed => "malformed.framing",
         }
     }
@@ -248,7 +281,8 @@ pub fn serve(
         let address = socket.local_addr().map_err(|source| ServeError::bind(&listener, source))?;
         bound.push(Bound { name: listener.name, address });
         sockets.push(socket);
-        services.push(Service { tls: listener.tls, make: listener.make, on_refused: listener.on_refused });
+        let Listener { tls, gate, make, on_refused, .. } = listener;
+        services.push(Service { tls, gate, make, on_refused });
     }
     let shared = Arc::new(Shared {
         services,
@@ -377,6 +411,7 @@ type OnRefused = Arc<dyn Fn(SocketAddr, Refused) + Send + Sync>;
 /// A listener without its socket.
 struct Service {
     tls: Option<Arc<ServerConfig>>,
+    gate: Option<Arc<dyn Gate>>,
     make: Make,
     on_refused: OnRefused,
 }
@@ -429,7 +464,7 @@ where
 
 fn bind(listener: &mut Listener) -> Result<TcpListener, ServeError> {
     let (name, address) = (listener.name, listener.address);
-    if listener.tls.is_none() && !address.ip().is_loopback() {
+    if listener.tls.is_none() && listener.gate.is_none() && !address.ip().is_loopback() {
         return Err(ServeError::PlainBeyondLoopback { name, address });
     }
     let Reserved(socket) = match listener.reserved.take() {

@@ -31,6 +31,17 @@ pub struct Peer {
     pub uri: Option<String>,
     /// Its address.
     pub address: SocketAddr,
+    /// Where it believes to be, if it came through a tunnel.
+    pub via: Option<Arc<Via>>,
+}
+
+/// What a client named to the proxy that it came through.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Via {
+    /// Host name, lower case.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
 }
 
 /// A certificate chain and its key.
@@ -46,6 +57,20 @@ impl Identity {
     /// [`TlsError`], which names the file.
     pub fn load(chain: &Path, key: &Path) -> Result<Identity, TlsError> {
         Ok(Identity { chain: certificates(chain)?, key: private_key(key)? })
+    }
+}
+
+impl Identity {
+    /// The chain, its own certificate first, and the key.
+    #[must_use]
+    pub fn into_parts(self) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
+        (self.chain, self.key)
+    }
+}
+
+impl From<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)> for Identity {
+    fn from((chain, key): (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)) -> Identity {
+        Identity { chain, key }
     }
 }
 
@@ -140,6 +165,21 @@ pub fn valid_until(path: &Path) -> Result<Timestamp, TlsError> {
         first = first.min(end);
     }
     Ok(first)
+}
+
+/// Whether a certificate is an authority's, and this is its key (a subject public key info, DER).
+#[must_use]
+pub fn is_authority_of(certificate: &CertificateDer<'_>, key: &[u8]) -> bool {
+    X509Certificate::from_der(certificate)
+        .is_ok_and(|(_, parsed)| parsed.is_ca() && parsed.tbs_certificate.subject_pki.raw == key)
+}
+
+/// The same with HTTP/1.1 only, for a listener whose clients send one request before something else.
+#[must_use]
+pub fn http1_only(config: &Arc<ServerConfig>) -> Arc<ServerConfig> {
+    let mut config = ServerConfig::clone(config);
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Arc::new(config)
 }
 
 /// The one URI among a certificate's subject alternative names.

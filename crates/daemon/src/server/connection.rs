@@ -23,11 +23,12 @@ use tokio_rustls::server::TlsStream;
 
 use super::framing::Strict;
 use super::stall::Stall;
+use super::tunnel::{self, Gate, Unopened};
 use super::wiping::Wiping;
 use super::{Arrival, Call, Limits, Refused, Service, Shared};
 use crate::body::Body;
 use crate::scrub::Scrubbed;
-use crate::tls::{self, Peer};
+use crate::tls::{self, Peer, Via};
 
 /// How HTTP is spoken, once for each version.
 pub(super) struct Protocols {
@@ -64,34 +65,96 @@ pub(super) async fn run(arrival: Arrival, handler: Call, protocols: Arc<Protocol
     let (Some(service), Ok(stream)) = (shared.services.get(service), TcpStream::from_std(stream)) else {
         return;
     };
-    match &service.tls {
-        None => {
-            let peer = Arc::new(Peer { uri: None, address });
-            let stream = Strict::new(stream, &shared.limits, malformed(&shared, service, address));
-            serve(stream, &protocols.http1, handler, peer, &shared).await;
+    let served = Served { service, handler, protocols: &protocols, shared: &shared, address };
+    match (&service.gate, &service.tls) {
+        (None, None) => {
+            let peer = Arc::new(Peer { uri: None, address, via: None });
+            let stream = Strict::new(stream, &shared.limits, served.malformed());
+            serve(stream, &protocols.http1, served.handler, peer, &shared).await;
         }
-        Some(config) => match handshake(stream, config, &shared).await {
+        (None, Some(config)) => match handshake(stream, config, &shared).await {
+            Ok(stream) => served.over_tls(stream, None, None).await,
+            Err(refused) => served.refuse(refused),
+        },
+        (Some(gate), None) => served.tunnel(stream, None, gate.as_ref()).await,
+        (Some(gate), Some(config)) => match handshake(stream, config, &shared).await {
             Ok(stream) => {
-                let (_, session) = stream.get_ref();
-                let certificate = session.peer_certificates().and_then(<[_]>::first);
-                let peer = Arc::new(Peer { uri: certificate.and_then(tls::uri_of), address });
-                let is_http2 = session.alpn_protocol() == Some(tls::ALPN_H2);
-                // Below TLS one wipes what was decrypted, here another what HTTP has parsed.
-                if is_http2 {
-                    serve(Wiping::http2(stream), &protocols.http2, handler, peer, &shared).await;
-                } else {
-                    let told = malformed(&shared, service, address);
-                    let stream = Strict::new(Wiping::new(stream), &shared.limits, told);
-                    serve(stream, &protocols.http1, handler, peer, &shared).await;
-                }
+                let known = uri(&stream);
+                served.tunnel(stream, known, gate.as_ref()).await;
             }
-            Err(refused) => {
-                shared.metrics.refused.inc();
-                (service.on_refused)(address, refused);
-            }
+            Err(refused) => served.refuse(refused),
         },
     }
     drop(place);
+}
+
+/// A connection of a service, whatever it goes through.
+struct Served<'c> {
+    service: &'c Service,
+    handler: Call,
+    protocols: &'c Protocols,
+    shared: &'c Arc<Shared>,
+    address: SocketAddr,
+}
+
+impl Served<'_> {
+    /// Speaks HTTP below TLS. `known` is who the peer showed to be before, if it came through a proxy.
+    async fn over_tls<S>(self, stream: TlsStream<Wiping<S>>, known: Option<String>, via: Option<Arc<Via>>)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let (_, session) = stream.get_ref();
+        if let Some(via) = &via
+            && session.server_name() != Some(via.host.as_str())
+        {
+            return self.refuse(Refused::OtherName);
+        }
+        let is_http2 = session.alpn_protocol() == Some(tls::ALPN_H2);
+        let peer = Arc::new(Peer { uri: known.or_else(|| uri(&stream)), address: self.address, via });
+        let (protocols, shared) = (self.protocols, self.shared);
+        // Below TLS one wipes what was decrypted, here another what HTTP has parsed.
+        if is_http2 {
+            serve(Wiping::http2(stream), &protocols.http2, self.handler, peer, shared).await;
+        } else {
+            let stream = Strict::new(Wiping::new(stream), &shared.limits, self.malformed());
+            serve(stream, &protocols.http1, self.handler, peer, shared).await;
+        }
+    }
+
+    /// Lets a proxy's client in, and speaks with it as the host that it named.
+    async fn tunnel<S>(self, mut stream: S, known: Option<String>, gate: &dyn Gate)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let limit = self.shared.limits.handshake;
+        let peer = Peer { uri: known, address: self.address, via: None };
+        let opening = tokio::time::timeout(limit, tunnel::open(&mut stream, gate, &peer));
+        let (config, via) = match opening.await {
+            Ok(Ok(opened)) => opened,
+            Ok(Err(Unopened::Malformed)) => return self.malformed()(),
+            Ok(Err(Unopened::Closed | Unopened::Gone)) => return,
+            Err(_late) => return self.refuse(Refused::TimedOut),
+        };
+        match handshake(stream, &config, self.shared).await {
+            Ok(stream) => self.over_tls(stream, peer.uri, Some(Arc::new(via))).await,
+            Err(refused) => self.refuse(refused),
+        }
+    }
+
+    fn refuse(&self, refused: Refused) {
+        self.shared.metrics.refused.inc();
+        (self.service.on_refused)(self.address, refused);
+    }
+
+    fn malformed(&self) -> impl Fn() + Send + Unpin + 'static + use<> {
+        malformed(self.shared, self.service, self.address)
+    }
+}
+
+/// The name in the peer's certificate.
+fn uri<S>(stream: &TlsStream<S>) -> Option<String> {
+    let (_, session) = stream.get_ref();
+    session.peer_certificates().and_then(<[_]>::first).and_then(tls::uri_of)
 }
 
 /// Counts a connection that is not well framed, and has it audited.
@@ -107,11 +170,14 @@ fn malformed(
     }
 }
 
-async fn handshake(
-    stream: TcpStream,
+async fn handshake<S>(
+    stream: S,
     config: &Arc<ServerConfig>,
     shared: &Shared,
-) -> Result<TlsStream<Wiping<TcpStream>>, Refused> {
+) -> Result<TlsStream<Wiping<S>>, Refused>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let shake = async {
         let _turn = shared.handshakes.acquire().await;
         TlsAcceptor::from(Arc::clone(config)).accept(Wiping::new(stream)).await

@@ -70,8 +70,18 @@ pub fn decode(mut answer: Answer, limit: usize) -> Result<Answer, Fault> {
         forget_bytes(&mut answer.headers);
     }
     answer.headers.remove(CONTENT_ENCODING);
+    let is_json = matches!(media::of_answer(&answer.headers, &[]), Ok(Kind::Structured(Format::Json)));
+    if let Some(text) = answer.body.strip_prefix(BYTE_ORDER_MARK).filter(|_| is_json) {
+        let mut unmarked = WipedBytes::with_capacity(text.len());
+        unmarked.extend_from_slice(text);
+        answer.body = unmarked;
+        forget_bytes(&mut answer.headers);
+    }
     Ok(answer)
 }
+
+/// Some processors put one in front of their JSON, where readers differ in what it means (RFC 8259 section 8.1).
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// What the route's fields ask of an answer, and where card numbers outside of them become tokens, those as well; `None`
 /// when there is nothing to ask.

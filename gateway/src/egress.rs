@@ -4,7 +4,6 @@
 //! for it (threat B4, B26). Tests: the workspace's `tests` crate against the real binary; each step has its own.
 
 use crate::admission::Client;
-use crate::answer::fields::Cuts;
 use crate::answer::{self, Rules, Screened};
 use crate::flow::tokens::Tokens;
 use crate::flow::{self, Inbound, Intake, Permitted};
@@ -31,7 +30,7 @@ use cordon_daemon::scrub::Scrubbed;
 use cordon_daemon::telemetry::RequestId;
 use cordon_daemon::tls::{Peer, Via};
 use cordon_policy::{Ask, Send, Service};
-use cordon_wire::{DetokenizeRequest, Items, Revealed, SettleRequest, Tokenized};
+use cordon_wire::{DetokenizeRequest, Revealed, SettleRequest};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Version, request};
 use hyper::body::Incoming;
 use std::sync::Arc;
@@ -228,7 +227,9 @@ impl Egress {
         };
         if let Some(cuts) = answer::cuts(&answer, &way.answer, &rules)? {
             let found = cuts.cut_loose().then_some(Finding::TOKENIZED_ANSWER);
-            let tokens = self.tokenize(exchange, &cuts, way).await?;
+            // By the identity that may only tokenize: the one that reveals may not.
+            let ask = (&self.tokenizer, &route.collection);
+            let tokens = self.gateway.tokenize(Plane::Egress, exchange, &cuts, ask).await?;
             let tokens = cuts.make(&mut answer, tokens)?;
             if !tokens.is_empty() {
                 let _recorded = self.gateway.ledger.answers(exchange, Way::Out(way), &tokens).await?;
@@ -236,22 +237,6 @@ impl Egress {
             }
         }
         answer::screen(answer, &rules)
-    }
-
-    /// One call to the vault for all card numbers of an answer, or none. It is made with the identity that may only
-    /// tokenize: the one that reveals may not.
-    async fn tokenize(
-        &self,
-        exchange: &Exchange,
-        cuts: &Cuts,
-        way: &EgressPlan,
-    ) -> Result<Option<Items<Tokenized>>, Fault> {
-        let Some(request) = cuts.request()? else { return Ok(None) };
-        let _turn = self.gateway.admission.turn().await?;
-        let started = self.gateway.monotonic();
-        let answer = self.tokenizer.tokenize(&way.route.collection, request).await;
-        self.gateway.called_vault(Plane::Egress, exchange, started);
-        answer.map(Some).map_err(|error| Fault::of_vault(&error))
     }
 
     /// Tells the vault that the destination answered: approved or declined, no security code may be held for its cards
@@ -311,9 +296,10 @@ impl Egress {
     }
 }
 
-/// The headers that a destination gets, and besides those in which the route's fields stand.
+/// The headers that a destination gets, and besides those that the route passes or has fields in.
 fn with_declared(mut kept: HeaderMap, received: &HeaderMap, way: &EgressPlan) -> HeaderMap {
-    for name in way.fields.head.headers() {
+    let passed = way.route.pass_headers.iter().map(String::as_str);
+    for name in way.fields.head.headers().chain(passed) {
         let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else { continue };
         kept.remove(&name);
         for value in received.get_all(&name) {

@@ -4,6 +4,7 @@
 
 use crate::abuse::Guard;
 use crate::admission::{Admission, LimitsConfig};
+use crate::answer::fields::Cuts;
 use crate::idempotency::Outcomes;
 use crate::leak::budget::Budget;
 use crate::leak::finding::Finding;
@@ -13,11 +14,13 @@ use crate::plan::Plan;
 use crate::problem::Fault;
 use crate::upstream::breaker::BreakerConfig;
 use crate::upstream::{Answer, Target};
-use cordon_card::Environment;
+use cordon_card::{CollectionName, Environment};
+use cordon_client::Tokenizer;
 use cordon_daemon::Body;
 use cordon_daemon::body::discard;
 use cordon_daemon::clock::{Clock, SystemClock};
 use cordon_policy::Day;
+use cordon_wire::{Items, Tokenized};
 use hyper::body::{Body as _, Incoming};
 use hyper::header::EXPECT;
 use hyper::{HeaderMap, Response};
@@ -165,6 +168,25 @@ impl Gateway {
         let took = self.monotonic().saturating_sub(began);
         self.metrics.called_vault(plane, took);
         exchange.told.vault_took(took);
+    }
+
+    /// One call to the vault for all card numbers of an answer, or none.
+    ///
+    /// # Errors
+    /// As the vault's refusal, or more cards than it takes in one call.
+    pub async fn tokenize(
+        &self,
+        plane: Plane,
+        exchange: &Exchange,
+        cuts: &Cuts,
+        (vault, collection): (&Tokenizer, &CollectionName),
+    ) -> Result<Option<Items<Tokenized>>, Fault> {
+        let Some(request) = cuts.request()? else { return Ok(None) };
+        let _turn = self.admission.turn().await?;
+        let began = self.monotonic();
+        let answer = vault.tokenize(collection, request).await;
+        self.called_vault(plane, exchange, began);
+        answer.map(Some).map_err(|error| Fault::of_vault(&error))
     }
 
     /// Ends a request: counts it, and turns a fault into its recorded refusal.

@@ -136,7 +136,12 @@ impl Ingress {
             today,
         };
         if let Some(cuts) = answer::cuts(&answer, &way.answer, &rules)? {
-            let _no_tokens = cuts.make(&mut answer, None)?;
+            let ask = (&self.tokenizer, &route.collection);
+            let tokens = self.gateway.tokenize(Plane::Ingress, exchange, &cuts, ask).await?;
+            let tokens = cuts.make(&mut answer, tokens)?;
+            if !tokens.is_empty() {
+                let _recorded = self.gateway.ledger.answers(exchange, Way::In(way), &tokens).await?;
+            }
         }
         let screened = answer::screen(answer, &rules)?;
         self.gateway.note(Plane::Ingress, exchange, Way::In(way), screened.findings()).await?;

@@ -31,6 +31,20 @@ pub enum ExpiryStyle {
     Compact,
     /// `YYMM`, as on the magnetic stripe (ISO/IEC 7813).
     Stripe,
+    /// `MM-YY`.
+    MonthDashYear,
+    /// `MMYYYY`.
+    CompactFullYear,
+    /// `YYYYMM`.
+    CompactIso,
+    /// `MM`: the month alone.
+    Month,
+    /// `M`: the month alone, without a leading zero.
+    BareMonth,
+    /// `YY`: the year alone, its last two digits.
+    Year,
+    /// `YYYY`: the year alone.
+    FullYear,
 }
 
 /// Why a text is no expiry. Says nothing about the text. At fault: whoever sent it.
@@ -50,7 +64,9 @@ pub enum ExpiryError {
 
 /// The text names no style. At fault: whoever wrote the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error("an expiry format is one of MM/YY, MM/YYYY, YYYY-MM, MMYY, YYMM")]
+#[error(
+    "an expiry format is one of MM/YY, MM/YYYY, YYYY-MM, MMYY, YYMM, MM-YY, MMYYYY, YYYYMM, MM, M, YY, YYYY"
+)]
 pub struct ExpiryStyleError;
 
 impl Expiry {
@@ -137,6 +153,13 @@ impl Expiry {
             ExpiryStyle::Iso => format!("{year:04}-{month:02}"),
             ExpiryStyle::Compact => format!("{month:02}{short:02}"),
             ExpiryStyle::Stripe => format!("{short:02}{month:02}"),
+            ExpiryStyle::MonthDashYear => format!("{month:02}-{short:02}"),
+            ExpiryStyle::CompactFullYear => format!("{month:02}{year:04}"),
+            ExpiryStyle::CompactIso => format!("{year:04}{month:02}"),
+            ExpiryStyle::Month => format!("{month:02}"),
+            ExpiryStyle::BareMonth => month.to_string(),
+            ExpiryStyle::Year => format!("{short:02}"),
+            ExpiryStyle::FullYear => format!("{year:04}"),
         }
     }
 }
@@ -186,18 +209,38 @@ impl ExpiryStyle {
             Self::Iso => "YYYY-MM",
             Self::Compact => "MMYY",
             Self::Stripe => "YYMM",
+            Self::MonthDashYear => "MM-YY",
+            Self::CompactFullYear => "MMYYYY",
+            Self::CompactIso => "YYYYMM",
+            Self::Month => "MM",
+            Self::BareMonth => "M",
+            Self::Year => "YY",
+            Self::FullYear => "YYYY",
         }
     }
+
+    /// Every style.
+    pub const ALL: [Self; 12] = [
+        Self::MonthYear,
+        Self::MonthFullYear,
+        Self::Iso,
+        Self::Compact,
+        Self::Stripe,
+        Self::MonthDashYear,
+        Self::CompactFullYear,
+        Self::CompactIso,
+        Self::Month,
+        Self::BareMonth,
+        Self::Year,
+        Self::FullYear,
+    ];
 }
 
 impl FromStr for ExpiryStyle {
     type Err = ExpiryStyleError;
 
     fn from_str(text: &str) -> Result<Self, ExpiryStyleError> {
-        [Self::MonthYear, Self::MonthFullYear, Self::Iso, Self::Compact, Self::Stripe]
-            .into_iter()
-            .find(|style| style.as_str() == text)
-            .ok_or(ExpiryStyleError)
+        Self::ALL.into_iter().find(|style| style.as_str() == text).ok_or(ExpiryStyleError)
     }
 }
 
@@ -245,6 +288,13 @@ mod tests {
             ("YYYY-MM", "2031-07"),
             ("MMYY", "0731"),
             ("YYMM", "3107"),
+            ("MM-YY", "07-31"),
+            ("MMYYYY", "072031"),
+            ("YYYYMM", "203107"),
+            ("MM", "07"),
+            ("M", "7"),
+            ("YY", "31"),
+            ("YYYY", "2031"),
         ] {
             let style: ExpiryStyle = name.parse().unwrap();
             assert_eq!(expiry.text(style), wanted);

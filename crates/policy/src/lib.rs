@@ -38,7 +38,7 @@ pub use fault::{Fault, Faults};
 pub use place::{FixedColumns, Half, HeadPlace, PathTemplate, Places, TextSelector, XmlSelector};
 pub use routes::{
     AbuseAction, AbuseKey, AbuseLimit, AbuseRule, AnswerOp, Content, Decision, EgressOp, EgressRoute,
-    Exception, ExpiryFormat, Field, IngressOp, IngressRoute, JwsAlgorithm, LeakCheck, LookInside, OnLeak,
+    Exception, ExpiryWriting, Field, IngressOp, IngressRoute, JwsAlgorithm, LeakCheck, LookInside, OnLeak,
     Outcome, OutcomePlace, Passing, PathPattern, Routes, Side, Signature, SignatureEncoding, SignatureScheme,
     SignedPart, Upstream,
 };

@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use cordon_card::{CollectionName, Truncation};
+use cordon_card::{CollectionName, ExpiryStyle, Truncation};
 
 use crate::day::Day;
 use crate::fault::{Faults, Source};
@@ -100,6 +100,8 @@ pub struct EgressRoute {
     pub timeout: Duration,
     /// The fields that carry tokens.
     pub fields: Vec<Field<EgressOp>>,
+    /// Headers of the caller that the destination gets besides those that every one gets.
+    pub pass_headers: Vec<String>,
     /// Signatures that are added to what is sent.
     pub signatures: Vec<Signature>,
     /// Services that may ask what they would send, in place of sending it.
@@ -169,20 +171,20 @@ pub enum EgressOp {
     /// Replaced by the held security code, once.
     RevealCvv,
     /// Replaced by the kept expiry.
-    RevealExpiry(ExpiryFormat),
+    RevealExpiry(ExpiryWriting),
+    /// Card numbers in it are truncated.
+    Mask(Truncation),
+    /// Taken out.
+    Drop,
 }
 
 /// How a destination wants an expiry written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ExpiryFormat {
-    /// `12/30`
-    MmSlashYy,
-    /// `12/2030`
-    MmSlashYyyy,
-    /// `2030-12`
-    YyyyDashMm,
-    /// `1230`
-    Mmyy,
+pub struct ExpiryWriting {
+    /// Which parts of it, and how.
+    pub style: ExpiryStyle,
+    /// As a JSON number rather than a string, where it stands in JSON.
+    pub number: bool,
 }
 
 /// A content type the gateway can rewrite.

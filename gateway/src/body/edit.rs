@@ -14,6 +14,8 @@ use zeroize::Zeroizing;
 pub enum Writing {
     /// As a JSON string; nothing is `null`.
     Json,
+    /// As a JSON number: digits, without a leading zero.
+    Number,
     /// Percent-encoded with `+` for a space, as in forms and queries.
     Form,
     /// As it is.
@@ -96,7 +98,7 @@ pub fn apply(body: &[u8], edits: &[Edit]) -> Result<Edited, EditError> {
 fn write(edit: &Edit, out: &mut WipedBytes, number: usize) -> Result<(), EditError> {
     let text = match (&edit.text, edit.writing) {
         (Some(text), _) => text.as_str(),
-        (None, Writing::Json) => {
+        (None, Writing::Json | Writing::Number) => {
             out.extend_from_slice(b"null");
             return Ok(());
         }
@@ -109,6 +111,10 @@ fn write(edit: &Edit, out: &mut WipedBytes, number: usize) -> Result<(), EditErr
             form_urlencoded::byte_serialize(text.as_bytes())
                 .for_each(|part| out.extend_from_slice(part.as_bytes()));
         }
+        Writing::Number => match text.parse::<u32>() {
+            Ok(number) => out.extend_from_slice(number.to_string().as_bytes()),
+            Err(_no_number) => return Err(EditError::Misfit),
+        },
         Writing::Plain => out.extend_from_slice(text.as_bytes()),
         Writing::Xml => out.extend_from_slice(quick_xml::escape::escape(text).as_bytes()),
         Writing::Cell => write_cell(text, out),
@@ -164,6 +170,8 @@ mod tests {
     fn each_writing_is_read_back_by_its_format() {
         for (text, writing, wanted) in [
             ("x\"y", Writing::Json, r#""x\"y""#),
+            ("07", Writing::Number, "7"),
+            ("2031", Writing::Number, "2031"),
             ("a b/\u{e9}", Writing::Form, "a+b%2F%C3%A9"),
             ("a b", Writing::Plain, "a b"),
             ("<a>&'\"", Writing::Xml, "&lt;a&gt;&amp;&apos;&quot;"),

@@ -71,6 +71,15 @@ impl Edits {
         }
     }
 
+    /// Puts digits in the place of a field: in JSON as a number.
+    pub fn put_number(&mut self, spot: &Spot, digits: Zeroizing<String>) {
+        let at = match &spot.at {
+            At::Body(span, Writing::Json) => At::Body(span.clone(), Writing::Number),
+            other => other.clone(),
+        };
+        self.put(&Spot { at, label: spot.label.clone() }, Some(digits));
+    }
+
     /// Puts words about a text in the place of a field, as much of them as its columns hold.
     pub fn put_words(&mut self, spot: &Spot, words: &str) {
         let room = match &spot.at {

@@ -5,22 +5,26 @@
 
 use super::cards::{MISFIT, all_or_none};
 use super::spots::{Edits, Found, Spot};
-use crate::leak::echo::Echoes;
+use crate::leak::{self, Place, echo::Echoes};
 use crate::plan::Fields;
 use crate::problem::Fault;
 use cordon_card::{Environment, ExpiryStyle, Token};
-use cordon_policy::{EgressOp, ExpiryFormat};
+use cordon_policy::{EgressOp, ExpiryWriting};
 use cordon_wire::limits::MAX_ITEMS;
 use cordon_wire::{DetokenizeItem, ItemResult, Items, ProblemCode, Revealed};
 use zeroize::Zeroizing;
 
-/// The tokens of one request. The i-th security code and the i-th expiry field belong to the i-th token.
+/// The tokens of one request. The i-th security code, and the i-th of whole expiries, of months and of years, belong to the
+/// i-th token.
 #[derive(Debug, Default)]
 pub struct Tokens {
     tokens: Vec<Token>,
     numbers: Vec<Spot>,
     codes: Vec<Spot>,
-    expiries: Vec<(Spot, ExpiryStyle)>,
+    /// Whole ones, months, years.
+    expiries: [Vec<(Spot, ExpiryWriting)>; 3],
+    /// Fields that need no vault, and what takes their place.
+    others: Vec<(Spot, Option<Zeroizing<String>>)>,
 }
 
 impl Tokens {
@@ -48,14 +52,33 @@ impl Tokens {
                     found.numbers.push(spot);
                 }
                 EgressOp::RevealCvv => found.codes.push(spot),
-                EgressOp::RevealExpiry(format) => found.expiries.push((spot, style(format))),
+                EgressOp::RevealExpiry(writing) => {
+                    let [whole, months, years] = &mut found.expiries;
+                    let of_its_kind = match writing.style {
+                        ExpiryStyle::Month | ExpiryStyle::BareMonth => months,
+                        ExpiryStyle::Year | ExpiryStyle::FullYear => years,
+                        _ => whole,
+                    };
+                    of_its_kind.push((spot, writing));
+                }
+                EgressOp::Drop => found.others.push((spot, None)),
+                EgressOp::Mask(keep) => {
+                    let masked = leak::masked_text(leaf.text.expose(), keep);
+                    let left = masked.as_ref().map_or(leaf.text.expose(), |masked| masked);
+                    if leak::in_bytes(left.as_bytes()) {
+                        return Err(Fault::Leak(Place::Body));
+                    }
+                    found.others.extend(masked.map(|masked| (spot, Some(masked))));
+                }
             }
         }
         if found.tokens.len() > MAX_ITEMS {
             return Err(Fault::TooManyCards);
         }
         all_or_none(found.tokens.len(), found.codes.iter().map(|spot| &spot.label))?;
-        all_or_none(found.tokens.len(), found.expiries.iter().map(|(spot, _)| &spot.label))?;
+        for expiries in &found.expiries {
+            all_or_none(found.tokens.len(), expiries.iter().map(|(spot, _)| &spot.label))?;
+        }
         Ok(found)
     }
 
@@ -103,10 +126,17 @@ impl Tokens {
         for spot in &self.codes {
             edits.put_words(spot, "[security code]");
         }
-        for (spot, style) in &self.expiries {
-            edits.put_words(spot, written(*style));
+        for (spot, writing) in self.expiries.iter().flatten() {
+            edits.put_words(spot, &format!("[{}]", writing.style.as_str()));
         }
+        self.put_others(&mut edits);
         edits
+    }
+
+    fn put_others(&self, edits: &mut Edits) {
+        for (spot, text) in &self.others {
+            edits.put(spot, text.clone());
+        }
     }
 
     /// Card numbers for tokens, codes and expiries in their fields; and what to look for in the answer.
@@ -125,34 +155,21 @@ impl Tokens {
                 let cvv = card.cvv.ok_or_else(gone)?.into_result().map_err(|_invalid| MISFIT)?;
                 edits.put(spot, owned(cvv.expose()));
             }
-            if let Some((spot, style)) = self.expiries.get(index) {
+            for (spot, writing) in self.expiries.iter().filter_map(|expiries| expiries.get(index)) {
                 let missing = || Fault::Field { code: ProblemCode::BadField, field: spot.label.clone() };
-                edits.put(spot, owned(&card.expiry.ok_or_else(missing)?.text(*style)));
+                let text = Zeroizing::new(card.expiry.ok_or_else(missing)?.text(writing.style));
+                if writing.number {
+                    edits.put_number(spot, text);
+                } else {
+                    edits.put(spot, Some(text));
+                }
             }
         }
+        self.put_others(&mut edits);
         Ok((edits, echoes))
     }
 }
 
 fn owned(text: &str) -> Option<Zeroizing<String>> {
     Some(Zeroizing::new(text.to_owned()))
-}
-
-const fn written(style: ExpiryStyle) -> &'static str {
-    match style {
-        ExpiryStyle::MonthYear => "[MM/YY]",
-        ExpiryStyle::MonthFullYear => "[MM/YYYY]",
-        ExpiryStyle::Iso => "[YYYY-MM]",
-        ExpiryStyle::Compact => "[MMYY]",
-        ExpiryStyle::Stripe => "[YYMM]",
-    }
-}
-
-const fn style(format: ExpiryFormat) -> ExpiryStyle {
-    match format {
-        ExpiryFormat::MmSlashYy => ExpiryStyle::MonthYear,
-        ExpiryFormat::MmSlashYyyy => ExpiryStyle::MonthFullYear,
-        ExpiryFormat::YyyyDashMm => ExpiryStyle::Iso,
-        ExpiryFormat::Mmyy => ExpiryStyle::Compact,
-    }
 }

@@ -6,10 +6,10 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 
-use cordon_card::Truncation;
+use cordon_card::{ExpiryStyle, Truncation};
 use toml::de::DeTable;
 
-use super::{AnswerOp, Content, EgressOp, ExpiryFormat, Field, IngressOp, PathPattern, values};
+use super::{AnswerOp, Content, EgressOp, ExpiryWriting, Field, IngressOp, PathPattern, values};
 use crate::place::{FixedColumns, Half, HeadPlace, PathTemplate, Places, TextSelector, XmlSelector};
 use crate::rows::{Mistake, Row, choose};
 use crate::selector::{JsonSelector, SelectorError};
@@ -39,7 +39,7 @@ impl Operation for IngressOp {
 
 impl Operation for EgressOp {
     fn drops(self) -> bool {
-        false
+        self == Self::Drop
     }
 }
 
@@ -208,7 +208,8 @@ fn selected<T>(
 
 pub(super) fn ingress_op(row: &mut Row<'_, '_, '_>, out_of_scope: bool) -> Option<IngressOp> {
     let op = row.parsed("op", |text| {
-        if EGRESS_OPS.iter().any(|(word, _)| *word == text) {
+        let known = INGRESS_OPS.iter().any(|(word, _)| *word == text);
+        if !known && EGRESS_OPS.iter().any(|(word, _)| *word == text) {
             let message = if out_of_scope {
                 format!("`{text}` would bring card data to a service that is out of PCI scope")
             } else {
@@ -226,31 +227,41 @@ pub(super) fn ingress_op(row: &mut Row<'_, '_, '_>, out_of_scope: bool) -> Optio
 
 pub(super) fn egress_op(row: &mut Row<'_, '_, '_>) -> Option<EgressOp> {
     let op = row.parsed("op", |text| {
-        if INGRESS_OPS.iter().any(|(word, _)| *word == text) {
+        let known = EGRESS_OPS.iter().any(|(word, _)| *word == text);
+        if !known && INGRESS_OPS.iter().any(|(word, _)| *word == text) {
             return Err(Mistake::new(
                 format!("`{text}` has no place on the way out"),
                 "cards are tokenized in an [[ingress]] route only",
             ));
         }
         choose("op", text, &EGRESS_OPS)
-    })?;
-    if !matches!(op.get_ref(), EgressOp::RevealExpiry(_)) {
-        return Some(op.into_inner());
-    }
-    let format = row.word_or("format", &EXPIRY_FORMATS, ExpiryFormat::MmSlashYy)?;
-    Some(EgressOp::RevealExpiry(format))
-}
-
-/// What happens to a field of an answer; tokens are made of a destination's answers only.
-pub(super) fn answer_op(row: &mut Row<'_, '_, '_>, from_destination: bool) -> Option<AnswerOp> {
-    let op = row.parsed("op", |text| match choose("op", text, &ANSWER_OPS)? {
-        AnswerOp::Tokenize if !from_destination => Err(Mistake::new(
-            "`tokenize` has no place in the answer of a service",
-            "a service has no card numbers to give: mask or drop the field",
-        )),
-        op => Ok(op),
     });
     match op?.into_inner() {
+        EgressOp::RevealExpiry(_) => expiry_writing(row).map(EgressOp::RevealExpiry),
+        EgressOp::Mask(_) => kept(row).map(EgressOp::Mask),
+        other => Some(other),
+    }
+}
+
+/// `format`, and `number` beside one that is a number.
+fn expiry_writing(row: &mut Row<'_, '_, '_>) -> Option<ExpiryWriting> {
+    let format = row.parsed_or_absent("format", |text| {
+        text.parse::<ExpiryStyle>().map_err(|error| Mistake::new("no such format", error.to_string()))
+    })?;
+    let style = format.map_or(ExpiryStyle::MonthYear, toml::Spanned::into_inner);
+    let number = row.flag("number");
+    if number && !matches!(style, ExpiryStyle::BareMonth | ExpiryStyle::Year | ExpiryStyle::FullYear) {
+        let help = "write format = \"M\", \"YY\" or \"YYYY\", a field for each";
+        let span = row.span();
+        row.fault(&span, "only a month or a year can be a number", Some(help.to_owned()));
+        return None;
+    }
+    Some(ExpiryWriting { style, number })
+}
+
+/// What happens to a field of an answer.
+pub(super) fn answer_op(row: &mut Row<'_, '_, '_>) -> Option<AnswerOp> {
+    match row.parsed("op", |text| choose("op", text, &ANSWER_OPS))?.into_inner() {
         AnswerOp::Mask(_) => kept(row).map(AnswerOp::Mask),
         other => Some(other),
     }
@@ -291,10 +302,12 @@ const INGRESS_OPS: [(&str, IngressOp); 7] = [
     ("drop", IngressOp::Drop),
 ];
 
-const EGRESS_OPS: [(&str, EgressOp); 3] = [
+const EGRESS_OPS: [(&str, EgressOp); 5] = [
     ("reveal", EgressOp::Reveal),
     ("reveal_cvv", EgressOp::RevealCvv),
-    ("reveal_expiry", EgressOp::RevealExpiry(ExpiryFormat::MmSlashYy)),
+    ("reveal_expiry", EgressOp::RevealExpiry(ExpiryWriting { style: ExpiryStyle::MonthYear, number: false })),
+    ("mask", EgressOp::Mask(Truncation::LastFour)),
+    ("drop", EgressOp::Drop),
 ];
 
 const ANSWER_OPS: [(&str, AnswerOp); 3] = [
@@ -305,10 +318,3 @@ const ANSWER_OPS: [(&str, AnswerOp); 3] = [
 
 const KEPT: [(&str, Truncation); 3] =
     [("last4", Truncation::LastFour), ("6+4", Truncation::SixAndFour), ("8+4", Truncation::EightAndFour)];
-
-const EXPIRY_FORMATS: [(&str, ExpiryFormat); 4] = [
-    ("MM/YY", ExpiryFormat::MmSlashYy),
-    ("MM/YYYY", ExpiryFormat::MmSlashYyyy),
-    ("YYYY-MM", ExpiryFormat::YyyyDashMm),
-    ("MMYY", ExpiryFormat::Mmyy),
-];

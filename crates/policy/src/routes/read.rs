@@ -90,7 +90,7 @@ impl<'d> Reading<'d> {
         if all_read {
             check_attached(&mut row, &fields);
         }
-        let (answer, _all_read) = read_fields(&mut row, "answer", Plane::Answer, |row| answer_op(row, false));
+        let (answer, _all_read) = read_fields(&mut row, "answer", Plane::Answer, answer_op);
         let outcome = outcome::read(&mut row);
         let has_cards = fields.iter().any(|field| field.op == IngressOp::Tokenize);
         let abuse = abuse::read(&mut row, has_cards, outcome.is_some());
@@ -139,13 +139,14 @@ impl<'d> Reading<'d> {
         let purpose = row.parsed("purpose", values::purpose);
         let taken = Plane::Out(&common.content, common.path.as_ref().map(Spanned::get_ref));
         let (fields, _all_read) = read_fields(&mut row, "field", taken, egress_op);
-        let (answer, _all_read) = read_fields(&mut row, "answer", Plane::Answer, |row| answer_op(row, true));
+        let (answer, _all_read) = read_fields(&mut row, "answer", Plane::Answer, answer_op);
         let exceptions = leaks::exceptions(&mut row, taken, (&places(&fields), &places(&answer)));
         let in_headers = fields.iter().filter_map(|field| match &field.places.head {
             Some(HeadPlace::Header(name)) => Some(name.as_str()),
             Some(_) | None => None,
         });
         let outcome = outcome::read(&mut row);
+        let pass_headers = row.list("pass_headers", values::header);
         let signatures = signature::read(&mut row, &in_headers.collect::<Vec<_>>());
         let idempotent_destination = row.flag("idempotent_destination");
         for service in &services {
@@ -170,6 +171,7 @@ impl<'d> Reading<'d> {
             look_inside: common.look_inside?,
             timeout: common.timeout?,
             fields,
+            pass_headers: pass_headers.into_iter().map(Spanned::into_inner).collect(),
             signatures,
             dry_run,
             idempotent_destination,

@@ -10,7 +10,7 @@ const ROUTES: &str = "routes.toml";
 fn check(slips: &[Slip]) {
     for Slip { file, old, new, at, message, help } in slips {
         let files = Files::shipped().replace(file, old, new);
-        let found = files.parse().map(|_bundle| ()).unwrap_err();
+        let Err(found) = files.parse() else { panic!("{new:?} is taken") };
         let line = files.line_of(file, at);
         let hit = found.iter().find(|fault| {
             fault.file == *file

@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use cordon_card::ExpiryStyle;
 use cordon_policy::{
-    Bundle, Content, EgressOp, ExpiryFormat, IngressOp, LeakCheck, OnLeak, PathPattern, Role, Scope,
+    Bundle, Content, EgressOp, ExpiryWriting, IngressOp, LeakCheck, OnLeak, PathPattern, Role, Scope,
     StatementEffect, shipped,
 };
 
@@ -95,7 +96,14 @@ fn its_data_are_typed() {
     assert!(charge.reveals());
     assert_eq!((charge.timeout, charge.max_body), (Duration::from_secs(20), 1024 * 1024));
     let ops: Vec<EgressOp> = charge.fields.iter().map(|field| field.op).collect();
-    assert_eq!(ops, [EgressOp::Reveal, EgressOp::RevealCvv, EgressOp::RevealExpiry(ExpiryFormat::MmSlashYy)]);
+    assert_eq!(
+        ops,
+        [
+            EgressOp::Reveal,
+            EgressOp::RevealCvv,
+            EgressOp::RevealExpiry(ExpiryWriting { style: ExpiryStyle::MonthYear, number: false })
+        ]
+    );
     assert_eq!(charge.fields[0].places.form.as_deref(), Some("card[number]"));
 }
 

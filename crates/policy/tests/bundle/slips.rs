@@ -466,7 +466,7 @@ pub(crate) const IN_FIELDS: &[Slip] = &[
         ROUTES,
         "purpose = \"charge\"",
         "purpose = \"charge\"\npass_headers = [\"host\"]",
-        "pass_headers",
+        "pass_headers = [\"host",
         "the header `host` belongs to the gateway",
         "",
     ),

@@ -7,6 +7,7 @@
 mod bulk;
 mod echo;
 mod gateway;
+mod idle;
 mod load;
 mod scenario;
 mod usage;
@@ -51,6 +52,8 @@ enum Role {
     Echo(echo::Arguments),
     /// Write card numbers that no issuer has to stdout, as CSV for `cordon import`
     Cards(bulk::Cards),
+    /// Open connections that wait, and print what they cost the gateway
+    Idle(idle::Idle),
     /// Import, back up and restore with the real commands, and print how long it takes
     Import(bulk::Import),
 }
@@ -61,6 +64,7 @@ fn main() -> Result<()> {
         Some(Role::Echo(echo)) => echo::run(&echo),
         Some(Role::Cards(cards)) => cards.run(),
         Some(Role::Import(import)) => import.run(),
+        Some(Role::Idle(idle)) => idle.run(),
         None => {
             let plan = scenario::Plan {
                 time: Duration::from_secs(arguments.seconds),

@@ -43,7 +43,8 @@ async fn guarded(rules: &str, tables: &'static str) -> Result<Stack> {
         signup: Arc::new(|received: &Received| {
             let body = String::from_utf8_lossy(&received.body).into_owned();
             if body.contains(LATE) {
-                std::thread::sleep(Duration::from_millis(300));
+                // Other tasks go on meanwhile.
+                tokio::task::block_in_place(|| std::thread::sleep(Duration::from_millis(500)));
             }
             if body.contains(DECLINED) {
                 stub::json(402, &serde_json::json!({"status": "declined"}))

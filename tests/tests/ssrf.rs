@@ -325,7 +325,9 @@ async fn an_address_is_checked_once_it_is_resolved_and_it_is_the_one_connected_t
         response.headers_mut().insert("connection", HeaderValue::from_static("close"));
         response
     });
-    let mut stack = Stack::start(Options { processor, ..Options::default() }).await?;
+    // Each refused address is a failure of the target; here they come in a row.
+    let gateway_tables = "[breaker]\nfailures = 1000\n";
+    let mut stack = Stack::start(Options { processor, gateway_tables, ..Options::default() }).await?;
     let token = stack.token_of(cards::VISA).await?;
     let port = stack.processor.address.port();
     let connect = format!("connect = \"{}\"\n", stack.processor.address);

@@ -166,7 +166,7 @@ impl Egress {
     ) -> Result<Screened, Fault> {
         let route = &way.route;
         let tokens = permitted.fields().tokens().to_vec();
-        self.gateway.admits(&way.target)?;
+        let asking = self.gateway.admits(&way.target)?;
         let cards = self.reveal(exchange, &permitted, (way, service)).await?;
         let held = held_for(&tokens, &cards);
         let iins = outcome::issuers(cards.iter().map(|card| &card.pan));
@@ -184,7 +184,7 @@ impl Egress {
         }
         let (limit, told) = (answer_limit(route.max_body), &exchange.told);
         let answer = self.upstreams.send_noting(&way.target, outbound, limit, route.timeout, told).await;
-        self.gateway.learns(&way.target, &answer);
+        asking.learns(&answer);
         let answered = told.was_answered();
         if answered && !held.is_empty() {
             self.settle(exchange, way, service, held).await;

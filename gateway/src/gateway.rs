@@ -116,15 +116,10 @@ impl Gateway {
     ///
     /// # Errors
     /// [`Fault::CircuitOpen`].
-    pub fn admits(&self, target: &Target) -> Result<(), Fault> {
+    pub fn admits(&self, target: &Arc<Target>) -> Result<Asking<'_>, Fault> {
         let wait = |left: Duration| Fault::CircuitOpen(left.as_secs().saturating_add(1));
-        target.breaker().admit(self.monotonic(), self.breaker).map_err(wait)
-    }
-
-    /// Learns from what came of asking it.
-    pub fn learns(&self, target: &Target, answer: &Result<Answer, Fault>) {
-        let silent = matches!(answer, Err(Fault::Unreachable(_) | Fault::UpstreamTimeout));
-        target.breaker().ended(self.monotonic(), !silent, self.breaker);
+        target.breaker().admit(self.monotonic(), self.breaker).map_err(wait)?;
+        Ok(Asking { gateway: self, target: Some(Arc::clone(target)) })
     }
 
     /// Time for measuring.
@@ -217,6 +212,31 @@ impl Gateway {
         self.metrics.answered(plane, way.route_name(), outcome, took);
         exchange.told.tell(way, took, response.headers_mut());
         response
+    }
+}
+
+/// Leave to ask a target; one that is not used goes to the next request.
+#[derive(Debug)]
+pub struct Asking<'g> {
+    gateway: &'g Gateway,
+    target: Option<Arc<Target>>,
+}
+
+impl Asking<'_> {
+    /// It was asked, and this came of it.
+    pub fn learns(mut self, answer: &Result<Answer, Fault>) {
+        let silent = matches!(answer, Err(Fault::Unreachable(_) | Fault::UpstreamTimeout));
+        if let Some(target) = self.target.take() {
+            target.breaker().ended(self.gateway.monotonic(), !silent, self.gateway.breaker);
+        }
+    }
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        if let Some(target) = &self.target {
+            target.breaker().unsent(self.gateway.monotonic());
+        }
     }
 }
 

@@ -89,7 +89,6 @@ impl Ingress {
         let watch = Watch { on_leak, inside, check: route.leak_check, today };
         let parsed = flow::parse_ingress(inbound, &way.fields, watch)?;
         let permitted = parsed.permit::<Forward>(&plan.bundle, &ask(plan, way, exchange.source))?;
-        self.gateway.admits(&way.target)?;
         let mut attempt =
             abuse::admit(&self.gateway, exchange, way, &parts.headers, permitted.fields()).await?;
         let passed = self.forward(exchange, way, permitted, (&parts.method, added), &mut attempt).await;
@@ -110,6 +109,7 @@ impl Ingress {
         let route = &way.route;
         let today = self.gateway.today();
         let (on_leak, inside) = (route.on_leak.on(today), route.look_inside);
+        let asking = self.gateway.admits(&way.target)?;
         let suspects = permitted.take_suspects();
         let suspected = !suspects.is_empty();
         let verdict = self.recognize(exchange, suspects, way).await;
@@ -122,7 +122,7 @@ impl Ingress {
         let limit = answer_limit(route.max_body);
         let told = &exchange.told;
         let answer = self.upstreams.send_noting(&way.target, outbound, limit, route.timeout, told).await;
-        self.gateway.learns(&way.target, &answer);
+        asking.learns(&answer);
         let mut answer = answer::decode(answer?, limit)?;
         attempt.settle(outcome::note(&self.gateway, exchange, Way::In(way), &answer, &iins));
         let rules = Rules {

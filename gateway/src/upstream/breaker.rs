@@ -46,7 +46,7 @@ enum State {
     Open {
         until: Duration,
     },
-    /// One request is out. If its end is never heard of, the next is let through then.
+    /// One request is out. If its end is not heard of by then, the next is let through.
     HalfOpen {
         until: Duration,
     },
@@ -91,6 +91,15 @@ impl Breaker {
         } else {
             State::Closed { failures: failures.saturating_add(1) }
         };
+    }
+
+    /// A request that was let through was not sent after all: another may be tried in its place. Or a client could keep it open by
+    /// requests that are refused.
+    pub fn unsent(&self, now: Duration) {
+        let mut state = self.state();
+        if matches!(*state, State::HalfOpen { .. }) {
+            *state = State::Open { until: now };
+        }
     }
 
     /// `closed`, `open` or `half-open`.
@@ -143,6 +152,20 @@ mod tests {
         }
         breaker.ended(at(1), true, CONFIG);
         assert!(breaker.admit(at(2), CONFIG).is_err());
+    }
+
+    #[test]
+    fn a_trial_that_was_not_sent_leaves_its_turn_to_the_next() {
+        let breaker = Breaker::default();
+        for _ in 0..3 {
+            breaker.ended(at(0), false, CONFIG);
+        }
+        assert_eq!(breaker.admit(at(10), CONFIG), Ok(()));
+        breaker.unsent(at(11));
+        assert_eq!(breaker.admit(at(11), CONFIG), Ok(()));
+        breaker.ended(at(12), true, CONFIG);
+        breaker.unsent(at(12));
+        assert_eq!((breaker.admit(at(12), CONFIG), breaker.as_str()), (Ok(()), "closed"));
     }
 
     #[test]

@@ -44,7 +44,7 @@ Examples:
   sudo -u cordon cordon gateway reload --socket /var/lib/cordon-gateway/control.sock"
 )]
 pub(crate) struct Asked {
-    /// Control socket of the gateway [default: [gateway] control in cordon.toml]
+    /// Control socket of the gateway [default: gateway.control in cordon.toml]
     #[arg(long, value_name = "FILE")]
     socket: Option<PathBuf>,
 }

@@ -76,11 +76,12 @@ pub(super) async fn run(arrival: Arrival, handler: Call, protocols: Arc<Protocol
             Ok(stream) => served.over_tls(stream, None, None).await,
             Err(refused) => served.refuse(refused),
         },
-        (Some(gate), None) => served.tunnel(stream, None, gate.as_ref()).await,
+        // On the heap: every connection would have the room of the largest of these.
+        (Some(gate), None) => Box::pin(served.tunnel(stream, None, gate.as_ref())).await,
         (Some(gate), Some(config)) => match handshake(stream, config, &shared).await {
             Ok(stream) => {
                 let known = uri(&stream);
-                served.tunnel(stream, known, gate.as_ref()).await;
+                Box::pin(served.tunnel(stream, known, gate.as_ref())).await;
             }
             Err(refused) => served.refuse(refused),
         },
@@ -99,8 +100,12 @@ struct Served<'c> {
 
 impl Served<'_> {
     /// Speaks HTTP below TLS. `known` is who the peer showed to be before, if it came through a proxy.
-    async fn over_tls<S>(self, stream: TlsStream<Wiping<S>>, known: Option<String>, via: Option<Arc<Via>>)
-    where
+    async fn over_tls<S>(
+        self,
+        stream: Box<TlsStream<Wiping<S>>>,
+        known: Option<String>,
+        via: Option<Arc<Via>>,
+    ) where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let (_, session) = stream.get_ref();
@@ -174,7 +179,7 @@ async fn handshake<S>(
     stream: S,
     config: &Arc<ServerConfig>,
     shared: &Shared,
-) -> Result<TlsStream<Wiping<S>>, Refused>
+) -> Result<Box<TlsStream<Wiping<S>>>, Refused>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -183,7 +188,8 @@ where
         TlsAcceptor::from(Arc::clone(config)).accept(Wiping::new(stream)).await
     };
     match tokio::time::timeout(shared.limits.handshake, shake).await {
-        Ok(Ok(stream)) => Ok(stream),
+        // Moved from state to state, each of which would have room for it.
+        Ok(Ok(stream)) => Ok(Box::new(stream)),
         Ok(Err(error)) => Err(why(&error)),
         Err(_) => Err(Refused::TimedOut),
     }

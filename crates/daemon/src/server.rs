@@ -72,15 +72,7 @@ impl Listener {
         H: Fn(Request<Incoming>, Arc<Peer>) -> F + Send + Sync + 'static,
         F: Future<Output = Response<Body>> + Send + 'static,
     {
-        Listener {
-            name,
-            address,
-            tls: Some(config),
-            gate: None,
-            make: erase(make),
-            on_refused: Arc::new(|_, _| {}),
-            reserved: None,
-        }
+        Listener::new(name, address, Some(config), None, erase(make))
     }
 
     /// Listens in plain text, on a loopback address only: for health and metrics.
@@ -90,15 +82,7 @@ impl Listener {
         H: Fn(Request<Incoming>, Arc<Peer>) -> F + Send + Sync + 'static,
         F: Future<Output = Response<Body>> + Send + 'static,
     {
-        Listener {
-            name,
-            address,
-            tls: None,
-            gate: None,
-            make: erase(make),
-            on_refused: Arc::new(|_, _| {}),
-            reserved: None,
-        }
+        Listener::new(name, address, None, None, erase(make))
     }
 
     /// Listens as a forward proxy: who asks for a host that `gate` opens speaks TLS with this process as that host. Without
@@ -115,15 +99,17 @@ impl Listener {
         H: Fn(Request<Incoming>, Arc<Peer>) -> F + Send + Sync + 'static,
         F: Future<Output = Response<Body>> + Send + 'static,
     {
-        Listener {
-            name,
-            address,
-            tls: config,
-            gate: Some(gate),
-            make: erase(make),
-            on_refused: Arc::new(|_, _| {}),
-            reserved: None,
-        }
+        Listener::new(name, address, config, Some(gate), erase(make))
+    }
+
+    fn new(
+        name: &'static str,
+        address: SocketAddr,
+        tls: Option<Arc<ServerConfig>>,
+        gate: Option<Arc<dyn Gate>>,
+        make: Make,
+    ) -> Listener {
+        Listener { name, address, tls, gate, make, on_refused: Arc::new(|_, _| {}), reserved: None }
     }
 
     /// Listens on an address that was taken before, which must be this listener's.

@@ -4,15 +4,12 @@
 //! agree with ours. Must never give more than the route's limit or [`MOST_RATIO`] times what came (threat B35), nor
 //! pass over bytes that stand behind the end of a coded body. Tests: `coding/tests.rs`; fuzz target `coding`.
 
-use brotli_decompressor::{BrotliDecompressStream, BrotliResult, BrotliState, StandardAlloc};
+mod readers;
+
 use cordon_daemon::body::WipedBytes;
-use flate2::bufread::GzDecoder;
-use flate2::{Decompress, FlushDecompress, Status};
 use http::HeaderMap;
 use http::header::CONTENT_ENCODING;
-use ruzstd::decoding::StreamingDecoder;
-use std::io::Read;
-use zeroize::Zeroizing;
+use std::io::{BufRead, BufReader};
 
 /// One coding that this gateway undoes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,9 +68,52 @@ impl Codings {
     /// # Errors
     /// [`CodingError::Malformed`] or [`CodingError::TooLarge`], as soon as it is known.
     pub fn undo(&self, body: WipedBytes, limit: usize) -> Result<WipedBytes, CodingError> {
-        let limit = limit.min(body.len().saturating_mul(MOST_RATIO).max(RATIO_FREE));
-        self.0.iter().rev().try_fold(body, |body, coding| coding.undo(&body, limit))
+        if self.is_identity() {
+            return Ok(body);
+        }
+        let limit = limit.min(most_of(body.len()));
+        let mut decoded = WipedBytes::with_capacity(PIECE.min(limit));
+        self.decode(&body[..], &mut |piece| {
+            if decoded.len().saturating_add(piece.len()) > limit {
+                return Err(CodingError::TooLarge);
+            }
+            decoded.extend_from_slice(piece);
+            Ok(())
+        })?;
+        Ok(decoded)
     }
+
+    /// Undoes them as the body is read, and gives what comes out piece by piece.
+    ///
+    /// # Errors
+    /// [`CodingError::Malformed`], or what `take` says.
+    pub fn decode<'r>(
+        &self,
+        body: impl BufRead + Send + 'r,
+        take: &mut dyn FnMut(&[u8]) -> Result<(), CodingError>,
+    ) -> Result<(), CodingError> {
+        let first: Box<dyn BufRead + Send + 'r> = Box::new(body);
+        let mut reader = self
+            .0
+            .iter()
+            .rev()
+            .fold(first, |coded, coding| Box::new(BufReader::with_capacity(PIECE, coding.reader(coded))));
+        loop {
+            let piece = reader.fill_buf().map_err(|_detail| CodingError::Malformed)?;
+            let length = piece.len();
+            if length == 0 {
+                return Ok(());
+            }
+            take(piece)?;
+            reader.consume(length);
+        }
+    }
+}
+
+/// How much may come out of so many bytes.
+#[must_use]
+pub fn most_of(coded: usize) -> usize {
+    coded.saturating_mul(MOST_RATIO).max(RATIO_FREE)
 }
 
 fn coding(name: &[u8]) -> Result<Option<Coding>, CodingError> {
@@ -92,129 +132,6 @@ fn coding(name: &[u8]) -> Result<Option<Coding>, CodingError> {
     found.map(|(_, coding)| Some(coding)).ok_or(CodingError::Unknown)
 }
 
-impl Coding {
-    fn undo(self, coded: &[u8], limit: usize) -> Result<WipedBytes, CodingError> {
-        match self {
-            Self::Gzip => gzip(coded, limit),
-            Self::Deflate => zlib(coded, limit),
-            Self::Brotli => brotli(coded, limit),
-            Self::Zstd => zstd(coded, limit),
-        }
-    }
-}
-
-fn gzip(coded: &[u8], limit: usize) -> Result<WipedBytes, CodingError> {
-    let mut rest = coded;
-    let mut decoder = GzDecoder::new(&mut rest);
-    let mut decoded = Decoded::new(limit);
-    while decoded.take(|piece| decoder.read(piece).map_err(|_detail| CodingError::Malformed))? > 0 {}
-    drop(decoder);
-    decoded.ending_at(rest.is_empty())
-}
-
-/// By hand, since the reader of flate2 takes a cut zlib body for a whole one.
-fn zlib(coded: &[u8], limit: usize) -> Result<WipedBytes, CodingError> {
-    let mut decoder = Decompress::new(true);
-    let mut decoded = Decoded::new(limit);
-    loop {
-        let used = usize::try_from(decoder.total_in()).unwrap_or(usize::MAX);
-        let rest = coded.get(used..).unwrap_or_default();
-        let mut status = Status::BufError;
-        let written = decoded.take(|piece| {
-            let before = decoder.total_out();
-            status = decoder
-                .decompress(rest, piece, FlushDecompress::None)
-                .map_err(|_detail| CodingError::Malformed)?;
-            Ok(usize::try_from(decoder.total_out().saturating_sub(before)).unwrap_or(usize::MAX))
-        })?;
-        let now = usize::try_from(decoder.total_in()).unwrap_or(usize::MAX);
-        match status {
-            Status::StreamEnd => return decoded.ending_at(now == coded.len()),
-            Status::Ok | Status::BufError if written == 0 && now == used => {
-                return Err(CodingError::Malformed);
-            }
-            Status::Ok | Status::BufError => {}
-        }
-    }
-}
-
-fn brotli(coded: &[u8], limit: usize) -> Result<WipedBytes, CodingError> {
-    let alloc = StandardAlloc::default;
-    // Strict: windows of more than 16 MiB are no part of RFC 7932.
-    let mut state = BrotliState::new_strict(alloc(), alloc(), alloc());
-    let mut decoded = Decoded::new(limit);
-    let (mut left, mut used, mut total) = (coded.len(), 0, 0);
-    loop {
-        let mut outcome = BrotliResult::ResultFailure;
-        decoded.take(|piece| {
-            let (mut room, mut written) = (piece.len(), 0);
-            outcome = BrotliDecompressStream(
-                &mut left,
-                &mut used,
-                coded,
-                &mut room,
-                &mut written,
-                piece,
-                &mut total,
-                &mut state,
-            );
-            Ok(written)
-        })?;
-        match outcome {
-            BrotliResult::NeedsMoreOutput => {}
-            BrotliResult::ResultSuccess => return decoded.ending_at(left == 0),
-            BrotliResult::NeedsMoreInput | BrotliResult::ResultFailure => return Err(CodingError::Malformed),
-        }
-    }
-}
-
-fn zstd(coded: &[u8], limit: usize) -> Result<WipedBytes, CodingError> {
-    let mut rest = coded;
-    let mut decoder = StreamingDecoder::new_with_max_window_size(&mut rest, ZSTD_WINDOW)
-        .map_err(|_detail| CodingError::Malformed)?;
-    let mut decoded = Decoded::new(limit);
-    while decoded.take(|piece| decoder.read(piece).map_err(|_detail| CodingError::Malformed))? > 0 {}
-    let told = decoder.decoder.get_checksum_from_data();
-    let right = told.is_none() || told == decoder.decoder.get_calculated_checksum();
-    drop(decoder);
-    decoded.ending_at(right && rest.is_empty())
-}
-
-/// What came out so far, in memory that is wiped, and how much may.
-struct Decoded {
-    bytes: WipedBytes,
-    piece: Zeroizing<Vec<u8>>,
-    limit: usize,
-}
-
-impl Decoded {
-    fn new(limit: usize) -> Self {
-        Self {
-            bytes: WipedBytes::with_capacity(PIECE.min(limit)),
-            piece: Zeroizing::new(vec![0; PIECE]),
-            limit,
-        }
-    }
-
-    /// Takes the next piece; gives how long it was.
-    fn take(
-        &mut self,
-        fill: impl FnOnce(&mut [u8]) -> Result<usize, CodingError>,
-    ) -> Result<usize, CodingError> {
-        let filled = fill(&mut self.piece)?;
-        if self.bytes.len().saturating_add(filled) > self.limit {
-            return Err(CodingError::TooLarge);
-        }
-        self.bytes.extend_from_slice(self.piece.get(..filled).ok_or(CodingError::Malformed)?);
-        Ok(filled)
-    }
-
-    /// All of it, if the coded body ended where it should.
-    fn ending_at(self, the_end: bool) -> Result<WipedBytes, CodingError> {
-        if the_end { Ok(self.bytes) } else { Err(CodingError::Malformed) }
-    }
-}
-
 /// Most codings on one body.
 pub const MOST_LAYERS: usize = 2;
 /// A body may grow to so many times what came over the wire. Text seldom exceeds twenty; a bomb of deflate has 1,032.
@@ -222,7 +139,6 @@ pub const MOST_RATIO: usize = 100;
 /// Below this, the ratio does not matter: small bodies of one repeated field compress well.
 pub const RATIO_FREE: usize = 64 * 1024;
 const PIECE: usize = 16 * 1024;
-const ZSTD_WINDOW: u64 = 8 * 1024 * 1024;
 
 #[cfg(test)]
 mod tests;

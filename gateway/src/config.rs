@@ -9,6 +9,7 @@ use crate::proxy::ProxyConfig;
 use crate::proxy::ca::Authorities;
 use crate::serve::StartError;
 use crate::sign::KeyConfig;
+use crate::stream::spool::StreamConfig;
 use crate::upstream::breaker::BreakerConfig;
 use cordon_card::Environment;
 use cordon_client::Endpoint;
@@ -75,6 +76,9 @@ pub struct Config {
     /// How much is kept for abuse rules.
     #[serde(default)]
     pub abuse: AbuseConfig,
+    /// What becomes of bodies that are not held whole.
+    #[serde(default)]
+    pub stream: StreamConfig,
     /// Sinks, witnesses and reserved space of the audit log.
     #[serde(default)]
     pub audit: cordon_audit::Settings,
@@ -308,7 +312,7 @@ impl Config {
     pub fn bounds(&self) -> Result<(), StartError> {
         let DrainConfig { notice_s, deadline_s } = self.drain;
         let drain = notice_s <= 300 && (1..=3600).contains(&deadline_s);
-        let sound = drain && self.limits.is_sound() && self.breaker.is_sound();
+        let sound = drain && self.limits.is_sound() && self.breaker.is_sound() && self.stream.is_sound();
         if sound { Ok(()) } else { Err(StartError::Bounds) }
     }
 }

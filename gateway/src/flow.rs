@@ -6,6 +6,7 @@
 
 pub mod cards;
 pub mod head_fields;
+pub mod long;
 mod reading;
 pub mod spots;
 pub mod tokens;
@@ -16,6 +17,7 @@ use crate::leak::{self, Clean, Place};
 use crate::media;
 use crate::plan::Fields;
 use crate::problem::Fault;
+use crate::stream::spool::Spool;
 use crate::upstream::is_idempotent;
 use bytes::Bytes;
 use cards::Cards;
@@ -107,8 +109,26 @@ pub struct Scanned<A: Action> {
 /// A request that may be sent: scanned, and its decision is durable in the audit log.
 pub struct Outbound {
     head: Head,
-    body: Bytes,
+    body: Payload,
     repeatable: bool,
+}
+
+/// The body of what is sent.
+pub enum Payload {
+    /// In memory.
+    Held(Bytes),
+    /// On disk, sealed.
+    Waiting(Box<Spool>),
+}
+
+/// Not the bytes, as below.
+impl fmt::Debug for Payload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Held(_) => "Held(***)",
+            Self::Waiting(_) => "Waiting(***)",
+        })
+    }
 }
 
 /// Not the body: it holds cards on the way out.
@@ -376,7 +396,7 @@ impl<A: Action> Scanned<A> {
         drop((permit, receipt));
         head.headers.extend(added);
         let repeatable = is_idempotent(&head.method);
-        Outbound { head, body: Bytes::from_owner(body.into_inner()), repeatable }
+        Outbound { head, body: Payload::Held(Bytes::from_owner(body.into_inner())), repeatable }
     }
 }
 
@@ -396,9 +416,12 @@ impl Outbound {
         self.head.headers.get(name).map_or(&[], |value| value.as_bytes())
     }
 
-    /// The body, cards and all.
+    /// The body, cards and all. Nothing of one that waits on disk: on the way out there is none.
     pub fn body(&self) -> &[u8] {
-        &self.body
+        match &self.body {
+            Payload::Held(bytes) => bytes,
+            Payload::Waiting(_) => &[],
+        }
     }
 
     /// Whether it may be sent once more when the connection broke before an answer.
@@ -420,11 +443,11 @@ impl Outbound {
     #[cfg(test)]
     pub(crate) fn of(head: Head, body: Bytes) -> Self {
         let repeatable = is_idempotent(&head.method);
-        Self { head, body, repeatable }
+        Self { head, body: Payload::Held(body), repeatable }
     }
 
     /// Taken apart by `upstream` alone.
-    pub(crate) fn into_parts(self) -> (Head, Bytes) {
+    pub(crate) fn into_parts(self) -> (Head, Payload) {
         (self.head, self.body)
     }
 }

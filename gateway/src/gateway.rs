@@ -12,6 +12,7 @@ use crate::ledger::{Exchange, Ledger, Way};
 use crate::metrics::{Metrics, Plane};
 use crate::plan::Plan;
 use crate::problem::Fault;
+use crate::stream::spool::Spools;
 use crate::upstream::breaker::BreakerConfig;
 use crate::upstream::{Answer, Target};
 use cordon_card::{CollectionName, Environment};
@@ -48,6 +49,8 @@ pub struct Gateway {
     pub budget: Budget,
     /// How often who tried.
     pub abuse: Arc<Guard>,
+    /// Where bodies wait that are not held whole.
+    pub spools: Arc<Spools>,
     clock: SystemClock,
 }
 
@@ -64,6 +67,8 @@ pub struct Bounds {
     pub limits: LimitsConfig,
     /// When a target that does not answer is left alone.
     pub breaker: BreakerConfig,
+    /// Where bodies wait that are not held whole.
+    pub spools: Arc<Spools>,
 }
 
 /// A plan and since when it is in force.
@@ -85,9 +90,21 @@ impl Gateway {
     ) -> Self {
         let clock = SystemClock::new();
         let in_force = RwLock::new(InForce { plan: Arc::new(plan), since: clock.now() });
-        let Bounds { outcomes, abuse, budget, limits, breaker } = bounds;
+        let Bounds { outcomes, abuse, budget, limits, breaker, spools } = bounds;
         let admission = Admission::new(limits);
-        Self { in_force, ledger, metrics, environment, outcomes, abuse, budget, admission, breaker, clock }
+        Self {
+            in_force,
+            ledger,
+            metrics,
+            environment,
+            outcomes,
+            abuse,
+            budget,
+            admission,
+            breaker,
+            spools,
+            clock,
+        }
     }
 
     /// The plan in force. A request keeps the one it began with.

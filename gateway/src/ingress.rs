@@ -3,12 +3,15 @@
 //! Must never forward a byte when anything fails: each step below ends the request with its fault (threat B54).
 //! Tests: the workspace's `tests` crate against the real binary; each step has its own.
 
+mod long;
+
 use crate::abuse::{self, Attempt};
 use crate::admission::Client;
 use crate::answer::{self, Rules};
 use crate::flow::cards::Cards;
-use crate::flow::{self, Intake, Permitted, Watch};
-use crate::gateway::{Ending, Gateway};
+use crate::flow::long::Received;
+use crate::flow::{self, Intake, Outbound, Permitted, Scanned, Watch};
+use crate::gateway::{Asking, Ending, Gateway};
 use crate::head;
 use crate::leak::echo::Echoes;
 use crate::leak::finding::Finding;
@@ -19,13 +22,15 @@ use crate::outcome;
 use crate::plan::{IngressPlan, Plan};
 use crate::problem::Fault;
 use crate::route::{self, CleanPath, Match};
+use crate::stream::cutter::Bounds;
 use crate::trace::Trace;
-use crate::upstream::{Upstreams, answer_limit};
+use crate::upstream::{Answer, Upstreams, answer_limit};
+use cordon_card::Iin;
 use cordon_client::Tokenizer;
 use cordon_daemon::Body;
 use cordon_daemon::telemetry::RequestId;
 use cordon_daemon::tls::Peer;
-use cordon_policy::{Ask, Forward, OnLeak};
+use cordon_policy::{Ask, Forward, IngressOp, OnLeak};
 use cordon_wire::{REQUEST_ID, Tokenized};
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Response, request};
@@ -33,6 +38,7 @@ use hyper::body::Incoming;
 use ring::rand::{SecureRandom, SystemRandom};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The ingress of one worker, with connections of its own.
 #[derive(Debug)]
@@ -83,11 +89,16 @@ impl Ingress {
         let route = &way.route;
         let _place = self.gateway.admission.enter(Client::outside(exchange.source))?;
         let intake = Intake { content: &route.content, max_body: route.max_body };
-        let inbound = flow::receive(parts, head::of_ingress(&parts.headers), incoming, intake).await?;
-        let today = self.gateway.today();
-        let (on_leak, inside) = (route.on_leak.on(today), route.look_inside);
-        let watch = Watch { on_leak, inside, check: route.leak_check, today };
-        let parsed = flow::parse_ingress(inbound, &way.fields, watch)?;
+        let headers = head::of_ingress(&parts.headers);
+        let inbound = if route.stream {
+            match flow::long::receive_long(parts, headers, incoming, (intake, pieces(way))).await? {
+                Received::Whole(inbound) => inbound,
+                Received::Long(long) => return self.pass_long((exchange, plan, way), long, added).await,
+            }
+        } else {
+            flow::receive(parts, headers, incoming, intake).await?
+        };
+        let parsed = flow::parse_ingress(inbound, &way.fields, self.watch(way))?;
         let permitted = parsed.permit::<Forward>(&plan.bundle, &ask(plan, way, exchange.source))?;
         let mut attempt =
             abuse::admit(&self.gateway, exchange, way, &parts.headers, permitted.fields()).await?;
@@ -97,19 +108,38 @@ impl Ingress {
         passed
     }
 
+    /// What the route does today with a card number outside its fields.
+    fn watch(&self, way: &IngressPlan) -> Watch {
+        let (route, today) = (&way.route, self.gateway.today());
+        Watch { on_leak: route.on_leak.on(today), inside: route.look_inside, check: route.leak_check, today }
+    }
+
     /// What an attempt that no rule stops leads to.
     async fn forward(
         &self,
         exchange: &Exchange,
         way: &IngressPlan,
-        mut permitted: Permitted<Cards, Forward>,
+        permitted: Permitted<Cards, Forward>,
         (method, added): (&Method, HeaderMap),
         attempt: &mut Attempt,
     ) -> Result<Response<Body>, Fault> {
-        let route = &way.route;
-        let today = self.gateway.today();
-        let (on_leak, inside) = (route.on_leak.on(today), route.look_inside);
         let asking = self.gateway.admits(&way.target)?;
+        let ready = self.rewrite(exchange, way, permitted).await?;
+        let Ready { scanned, tokens, iins, suspected } = ready;
+        let receipt = self.gateway.ledger.forwards(exchange, way, scanned.permit(), &tokens).await?;
+        let outbound = scanned.release(receipt, added);
+        let answer = self.send(exchange, way, (asking, outbound), way.route.timeout).await?;
+        attempt.settle(outcome::note(&self.gateway, exchange, Way::In(way), &answer, &iins));
+        self.answer(exchange, way, answer, (method, suspected)).await
+    }
+
+    /// Asks the vault, and makes of a request what may go on.
+    async fn rewrite(
+        &self,
+        exchange: &Exchange,
+        way: &IngressPlan,
+        mut permitted: Permitted<Cards, Forward>,
+    ) -> Result<Ready, Fault> {
         let suspects = permitted.take_suspects();
         let suspected = !suspects.is_empty();
         let verdict = self.recognize(exchange, suspects, way).await;
@@ -117,14 +147,33 @@ impl Ingress {
         let iins = permitted.fields().issuers();
         let scanned = flow::scan(permitted.rewrite(&tokens)?, verdict)?;
         self.gateway.note(Plane::Ingress, exchange, Way::In(way), scanned.findings()).await?;
-        let receipt = self.gateway.ledger.forwards(exchange, way, scanned.permit(), &tokens).await?;
-        let outbound = scanned.release(receipt, added);
-        let limit = answer_limit(route.max_body);
-        let told = &exchange.told;
-        let answer = self.upstreams.send_noting(&way.target, outbound, limit, route.timeout, told).await;
+        Ok(Ready { scanned, tokens, iins, suspected })
+    }
+
+    /// Sends it, and reads the answer.
+    async fn send(
+        &self,
+        exchange: &Exchange,
+        way: &IngressPlan,
+        (asking, outbound): (Asking<'_>, Outbound),
+        within: Duration,
+    ) -> Result<Answer, Fault> {
+        let limit = limit(way);
+        let answer = self.upstreams.send_noting(&way.target, outbound, limit, within, &exchange.told).await;
         asking.learns(&answer);
-        let mut answer = answer::decode(answer?, limit)?;
-        attempt.settle(outcome::note(&self.gateway, exchange, Way::In(way), &answer, &iins));
+        answer::decode(answer?, limit)
+    }
+
+    /// Makes of a service's answer what its client may have.
+    async fn answer(
+        &self,
+        exchange: &Exchange,
+        way: &IngressPlan,
+        mut answer: Answer,
+        (method, suspected): (&Method, bool),
+    ) -> Result<Response<Body>, Fault> {
+        let route = &way.route;
+        let Watch { on_leak, inside, today, .. } = self.watch(way);
         let rules = Rules {
             // A client outside gets no token for a number that its service should not have: no answer tells which is known.
             on_leak: if on_leak == OnLeak::Tokenize { OnLeak::Mask } else { on_leak },
@@ -205,6 +254,25 @@ impl Ingress {
             .filter_map(|(name, value)| Some((name, HeaderValue::try_from(value).ok()?)))
             .collect()
     }
+}
+
+/// A request that may go on once it is recorded.
+struct Ready {
+    scanned: Scanned<Forward>,
+    tokens: Vec<Tokenized>,
+    iins: Vec<Iin>,
+    suspected: bool,
+}
+
+/// How the route's bodies are cut.
+fn pieces(way: &IngressPlan) -> Bounds {
+    Bounds::with_cards(way.route.fields.iter().filter(|field| field.op == IngressOp::Tokenize).count())
+}
+
+/// Bytes of answer that are read.
+fn limit(way: &IngressPlan) -> usize {
+    // What a streamed route takes in says nothing about what it gives back.
+    answer_limit(if way.route.stream { 0 } else { way.route.max_body })
 }
 
 /// The route of a request, and the host it was for.

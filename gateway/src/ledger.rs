@@ -134,6 +134,35 @@ impl Ledger {
         self.append(event.statements(names(permit.statements()))).await
     }
 
+    /// Cards of a body that is not held whole became tokens; nothing of it was forwarded so far.
+    ///
+    /// # Errors
+    /// [`Fault::Audit`]: it must not be.
+    pub async fn tokenizes(
+        &self,
+        exchange: &Exchange,
+        plan: &IngressPlan,
+        tokens: &[Tokenized],
+    ) -> Result<Receipt, Fault> {
+        let event = Way::In(plan).on(exchange.event(Action::Tokenize, Outcome::Allowed)).reason("piece");
+        self.append(event.tokens(tokens.iter().map(|tokenized| tokenized.token.clone()))).await
+    }
+
+    /// Such a request is about to be forwarded; lines before name the tokens of its `cards`.
+    ///
+    /// # Errors
+    /// [`Fault::Audit`]: it must not be.
+    pub async fn forwards_long(
+        &self,
+        exchange: &Exchange,
+        plan: &IngressPlan,
+        permit: &Permit<Forward>,
+        cards: u64,
+    ) -> Result<Receipt, Fault> {
+        let event = Way::In(plan).on(exchange.event(Action::Forward, Outcome::Allowed)).count(cards);
+        self.append(event.statements(names(permit.statements()))).await
+    }
+
     /// A request is about to be sent to a destination.
     ///
     /// # Errors

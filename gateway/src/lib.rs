@@ -34,6 +34,7 @@ pub mod reload;
 pub mod route;
 pub mod serve;
 pub mod sign;
+pub mod stream;
 pub mod told;
 pub mod trace;
 pub mod upstream;

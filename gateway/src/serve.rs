@@ -17,6 +17,7 @@ use crate::plan::{Plan, PlanError, Secrets};
 use crate::proxy::Door;
 use crate::proxy::ca::{Authorities, CaError};
 use crate::reload::Reloader;
+use crate::stream::spool::Spools;
 use cordon_audit::{Action, AuditError, Event, Log, Name, Outcome};
 use cordon_card::Environment;
 use cordon_client::{ClientError, Endpoint, Revealer, Tokenizer};
@@ -141,12 +142,14 @@ impl Prepared {
         let ledger = Ledger::new(log.clone());
         let ports = self.plan.ports();
         let config = Arc::new(self.config);
+        let spools = Spools::open(&config.data_dir, config.stream).map_err(StartError::Directory)?;
         let bounds = Bounds {
             outcomes: self.outcomes,
             abuse: self.abuse,
             budget: Budget::new(config.leaks.exact_checks_per_minute),
             limits: config.limits,
             breaker: config.breaker,
+            spools,
         };
         let gateway = Arc::new(Gateway::new(self.plan, ledger, metrics, config.environment, bounds));
         let clients = (self.revealer, self.tokenizer.clone());

@@ -7,8 +7,9 @@ pub mod breaker;
 mod connect;
 mod retry;
 
-use crate::flow::Outbound;
+use crate::flow::{Outbound, Payload};
 use crate::problem::Fault;
+use crate::stream::spool::Spooled;
 use crate::told::Told;
 use breaker::Breaker;
 use bytes::Bytes;
@@ -16,7 +17,7 @@ use connect::{ConnectError, Connector};
 use cordon_daemon::body::{self, BodyError, WipedBytes};
 use cordon_policy::Destination;
 use http::{HeaderMap, Request, StatusCode, Uri, Version};
-use http_body_util::Full;
+use http_body_util::{Either, Full};
 use hyper_util::client::legacy::{self, Client};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use prometheus_client::metrics::counter::Counter;
@@ -153,7 +154,8 @@ pub struct Upstreams {
 }
 
 /// The connections to one target, which they do not keep.
-type Pool = (Weak<Target>, Client<Connector, Full<Bytes>>);
+type Pool = (Weak<Target>, Connections);
+type Connections = Client<Connector, Either<Full<Bytes>, Spooled>>;
 
 impl Upstreams {
     /// None open; counts what is sent a second time.
@@ -196,7 +198,7 @@ impl Upstreams {
         answer
     }
 
-    fn client(&self, target: &Arc<Target>) -> Client<Connector, Full<Bytes>> {
+    fn client(&self, target: &Arc<Target>) -> Connections {
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, client)) = clients.get(&target.id) {
             return client.clone();
@@ -218,12 +220,19 @@ impl Upstreams {
         let client = self.client(target);
         let repeatable = outbound.is_repeatable();
         let (head, body) = outbound.into_parts();
-        let mut request = Request::new(Full::new(body));
-        *request.method_mut() = head.method;
-        *request.uri_mut() = target.uri(&head.path_and_query)?;
-        *request.headers_mut() = head.headers;
-        *request.version_mut() = Version::HTTP_11;
-        let again = repeatable.then(|| request.clone());
+        let mut bare = Request::new(());
+        *bare.method_mut() = head.method;
+        *bare.uri_mut() = target.uri(&head.path_and_query)?;
+        *bare.headers_mut() = head.headers;
+        *bare.version_mut() = Version::HTTP_11;
+        let (again, request) = match body {
+            Payload::Held(bytes) => {
+                let held = |bytes| Either::Left(Full::new(bytes));
+                let again = repeatable.then(|| bare.clone().map(|()| held(bytes.clone())));
+                (again, bare.map(|()| held(bytes)))
+            }
+            Payload::Waiting(spool) => (None, bare.map(|()| Either::Right(spool.into_body()))),
+        };
         target.repeats.earn();
         let mut response = client.request(request).await.map_err(|error| unreachable_because(&error));
         if let (Err(Fault::Unreachable(BROKE)), Some(request)) = (&response, again)
@@ -247,7 +256,7 @@ impl Upstreams {
     }
 }
 
-fn build(connector: Connector) -> Client<Connector, Full<Bytes>> {
+fn build(connector: Connector) -> Connections {
     Client::builder(TokioExecutor::new())
         .timer(TokioTimer::new())
         .pool_timer(TokioTimer::new())

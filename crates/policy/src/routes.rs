@@ -19,6 +19,7 @@ mod leaks;
 mod outcome;
 mod read;
 mod signature;
+mod stream;
 mod values;
 
 pub use abuse::{AbuseAction, AbuseKey, AbuseLimit, AbuseRule};
@@ -49,6 +50,8 @@ pub struct IngressRoute {
     pub content: Vec<Content>,
     /// Largest body, in bytes.
     pub max_body: u64,
+    /// Bodies that are too large to be held whole are rewritten in pieces.
+    pub stream: bool,
     /// What to do with a card number outside the declared fields.
     pub on_leak: OnLeak,
     /// What to do with one that is hidden in an encoding.
@@ -209,6 +212,15 @@ pub enum Content {
 }
 
 impl Content {
+    /// Whether a body of it can be read in pieces: it is made of records that stand for themselves.
+    #[must_use]
+    pub const fn has_records(self) -> bool {
+        match self {
+            Self::Ndjson | Self::Csv | Self::Fixed | Self::Multipart => true,
+            Self::Json | Self::Form | Self::Xml | Self::Text => false,
+        }
+    }
+
     /// Every content type.
     pub const ALL: [Self; 8] = [
         Self::Json,

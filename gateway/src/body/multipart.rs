@@ -37,6 +37,12 @@ impl Boundary {
         let fits = (1..=LONGEST_BOUNDARY).contains(&text.len()) && !text.ends_with(' ');
         (fits && text.bytes().all(allowed)).then(|| Self(text.to_owned()))
     }
+
+    /// With its two hyphens.
+    #[must_use]
+    pub fn dashed(&self) -> String {
+        format!("--{}", self.0)
+    }
 }
 
 /// Reads every part and gives the declared ones in the order in which they stand. An empty part is a field as well.
@@ -102,7 +108,7 @@ fn parts<'b>(
     body: &'b str,
     boundary: &Boundary,
 ) -> Result<impl Iterator<Item = Result<Part<'b>, BodyError>>, BodyError> {
-    let dashed = format!("--{}", boundary.0);
+    let dashed = boundary.dashed();
     let mut starts = Vec::new();
     let mut ends = Vec::new();
     let mut closed = false;

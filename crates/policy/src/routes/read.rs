@@ -16,7 +16,7 @@ use super::values::{self, DEFAULT_BODY, DEFAULT_TIMEOUT};
 use super::{
     Content, Declared, EgressRoute, Field, IngressRoute, LookInside, OnLeak, PathPattern, Routes, Upstream,
 };
-use super::{IngressOp, abuse, leaks, outcome, signature};
+use super::{IngressOp, abuse, leaks, outcome, signature, stream};
 use crate::fault::{Faults, Source};
 use crate::place::{HeadPlace, Places};
 use crate::rows::{Row, choose, document};
@@ -77,7 +77,8 @@ impl<'d> Reading<'d> {
 
     fn ingress(&mut self, mut row: Row<'_, '_, '_>) -> Option<IngressRoute> {
         let hosts = row.list_of_some("hosts", host_text);
-        let common = self.common(&mut row);
+        let stream = row.flag("stream");
+        let common = self.common(&mut row, stream);
         let upstream = self.upstream(&mut row);
         let service = row.text("service");
         if let (Some(service), Some((_, names))) = (&service, self.declared) {
@@ -99,6 +100,9 @@ impl<'d> Reading<'d> {
         let leak_check = leaks::leak_check(&mut row, common.on_leak);
         let exceptions = leaks::exceptions(&mut row, taken, (&places(&fields), &places(&answer)));
         let timings = leaks::timings(&mut row, leak_check);
+        if stream {
+            stream::check(&mut row, &common.content, &fields, &abuse);
+        }
         self.claim("ingress", &hosts, &common, &mut row);
         row.finish();
         Some(IngressRoute {
@@ -111,6 +115,7 @@ impl<'d> Reading<'d> {
             collection: common.collection?,
             content: common.content,
             max_body: common.max_body?,
+            stream,
             on_leak: common.on_leak?,
             look_inside: common.look_inside?,
             timeout: common.timeout?,
@@ -125,7 +130,7 @@ impl<'d> Reading<'d> {
     }
 
     fn egress(&mut self, mut row: Row<'_, '_, '_>) -> Option<EgressRoute> {
-        let common = self.common(&mut row);
+        let common = self.common(&mut row, false);
         let services = row.list_of_some("services", name_text);
         let destination = row.text("destination");
         if let Some((_, names)) = self.declared {
@@ -181,7 +186,7 @@ impl<'d> Reading<'d> {
         })
     }
 
-    fn common(&mut self, row: &mut Row<'_, '_, '_>) -> Common {
+    fn common(&mut self, row: &mut Row<'_, '_, '_>, stream: bool) -> Common {
         let name = declared(row, &mut self.names);
         let methods = row.list_of_some("methods", values::method);
         let path = row.parsed("path", values::path);
@@ -201,7 +206,8 @@ impl<'d> Reading<'d> {
             let help = "take one of the two, or make two routes";
             row.fault(&second.span(), "`fixed` and `text` are both text/plain", Some(help.to_owned()));
         }
-        let max_body = row.parsed_or_absent("max_body", values::size);
+        let size = if stream { values::stream_size } else { values::size };
+        let max_body = row.parsed_or_absent("max_body", size);
         let timeout = row.parsed_or_absent("timeout", values::duration);
         Common {
             name,

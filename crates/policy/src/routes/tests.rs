@@ -221,6 +221,27 @@ fn a_reveal_on_the_way_in_is_refused_for_in_scope_services_too() {
 }
 
 #[test]
+fn a_streamed_route_takes_large_bodies_of_records_and_nothing_that_needs_all_of_one() {
+    let rows = INGRESS.replace("[\"json\"]", "[\"ndjson\", \"csv\"]\nstream = true\nmax_body = \"2GiB\"");
+    let rows = rows.replace("op =", "csv = \"number\"\nop =");
+    let routes = Routes::parse(&rows, SEGMENTS, Path::new("")).unwrap();
+    let [route] = routes.ingress.as_slice() else { panic!("one route") };
+    assert_eq!((route.stream, route.max_body), (true, 2 << 30));
+    let head = "[[ingress.field]]\nheader = \"x-card\"\nop = \"drop\"\n";
+    let rule = "[[ingress.abuse]]\nname = \"a\"\nper = \"address\"\ncount = \"cards\"\nover = 9\nwithin = \"1m\"\naction = \"deny\"\n";
+    for (text, wanted) in [
+        (rows.replace("stream = true\n", ""), "out of range"),
+        (rows.replace("2GiB", "65GiB"), "out of range"),
+        (INGRESS.replace("collection =", "stream = true\ncollection ="), "bodies of records only"),
+        (format!("{rows}{head}"), "fields in the body"),
+        (format!("{rows}{rule}"), "no abuse rules"),
+    ] {
+        let faults = Routes::parse(&text, SEGMENTS, Path::new("")).unwrap_err();
+        assert!(faults.to_string().contains(wanted), "{faults}");
+    }
+}
+
+#[test]
 fn roots_on_a_plain_upstream_are_refused() {
     let faults = Routes::parse(&INGRESS.replace("https:", "http:"), SEGMENTS, Path::new("")).unwrap_err();
     assert!(faults.to_string().contains("no use for roots"), "{faults}");

@@ -89,19 +89,27 @@ fn split_port(authority: &str) -> Option<(&str, Option<u16>)> {
 
 /// A number of bytes: `512KiB`, `1MiB`, `4096B`.
 pub(super) fn size(text: &str) -> Result<u64, Mistake> {
-    let wrong = |what: &str| {
-        Mistake::new(format!("the size \"{text}\" {what}"), "write it like 64KiB or 1MiB, from 1B to 64MiB")
-    };
+    bytes(text, (MAX_BODY, "write it like 64KiB or 1MiB, from 1B to 64MiB (to 64GiB with `stream`)"))
+}
+
+/// A size of a body that is never held whole: `100MiB`, `2GiB`.
+pub(super) fn stream_size(text: &str) -> Result<u64, Mistake> {
+    bytes(text, (MAX_STREAM, "write it like 100MiB or 2GiB, from 1B to 64GiB"))
+}
+
+fn bytes(text: &str, (most, help): (u64, &str)) -> Result<u64, Mistake> {
+    let wrong = |what: &str| Mistake::new(format!("the size \"{text}\" {what}"), help);
     let (digits, unit) = number_and_unit(text);
     let factor = match unit {
         "B" => 1,
         "KiB" => 1_024,
         "MiB" => 1_024 * 1_024,
-        _ => return Err(wrong("has no unit of B, KiB or MiB")),
+        "GiB" => 1_024 * 1_024 * 1_024,
+        _ => return Err(wrong("has no unit of B, KiB, MiB or GiB")),
     };
     digits
         .and_then(|number| number.checked_mul(factor))
-        .filter(|bytes| (1..=MAX_BODY).contains(bytes))
+        .filter(|bytes| (1..=most).contains(bytes))
         .ok_or_else(|| wrong("is out of range"))
 }
 
@@ -245,6 +253,8 @@ const METHODS: [(&str, ()); 7] =
 
 /// Largest `max_body`, in bytes.
 const MAX_BODY: u64 = 64 * 1_024 * 1_024;
+/// The same with `stream`.
+const MAX_STREAM: u64 = 64 * 1_024 * 1_024 * 1_024;
 /// Longest `timeout`, in milliseconds.
 const MAX_TIMEOUT_MS: u64 = 600_000;
 /// Longest window of an abuse rule, in seconds.

@@ -353,7 +353,7 @@ pub(crate) const IN_ROUTES: &[Slip] = &[
         "max_body = \"64KiB\"",
         "max_body = \"64KB\"",
         "max_body = \"64KB\"",
-        "has no unit of B, KiB or MiB",
+        "has no unit of B, KiB, MiB or GiB",
         "",
     ),
     slip(

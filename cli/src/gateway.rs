@@ -181,6 +181,11 @@ fn describe(status: &GatewayStatus) -> String {
         ("In force since", layout::moment(&status.since)),
         ("Version", format!("{}, process {}", status.version, status.pid)),
     ]);
+    for sink in &status.sinks {
+        let late = if sink.late { ", late" } else { "" };
+        let behind = layout::counted(sink.behind, "line");
+        text.push_str(&layout::rows(&[("Sink", format!("{}, {behind} behind{late}", sink.kind))]));
+    }
     if !status.refused.is_empty() {
         text.push_str("A newer bundle was refused:\n");
         text.push_str(&lines(&status.refused));

@@ -4,6 +4,7 @@
 
 use crate::abuse::Guard;
 use crate::admission::LimitsConfig;
+use crate::events::config::EventsConfig;
 use crate::idempotency::Outcomes;
 use crate::proxy::ProxyConfig;
 use crate::proxy::ca::Authorities;
@@ -79,6 +80,9 @@ pub struct Config {
     /// What becomes of bodies that are not held whole.
     #[serde(default)]
     pub stream: StreamConfig,
+    /// Where events go.
+    #[serde(default)]
+    pub events: Vec<EventsConfig>,
     /// Sinks, witnesses and reserved space of the audit log.
     #[serde(default)]
     pub audit: cordon_audit::Settings,
@@ -280,6 +284,7 @@ impl Config {
             ca.cert = folder.join(&ca.cert);
             ca.key = folder.join(&ca.key);
         }
+        config.events.iter_mut().for_each(|events| events.resolve(&folder));
         config.audit_faults = config.audit.resolve(&folder);
         Ok(config)
     }

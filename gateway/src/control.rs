@@ -7,9 +7,10 @@ use crate::gateway::Gateway;
 use crate::plan::Plan;
 use crate::reload::{Cause, Reloader, Stamp};
 use bytes::Bytes;
+use cordon_audit::SinkStatus;
 use cordon_daemon::drain::Drain;
 use cordon_policy::{EgressRoute, IngressRoute};
-use cordon_wire::{Draining, GatewayRoute, GatewayRoutes, GatewayStatus, Reloaded};
+use cordon_wire::{AuditSink, Draining, GatewayRoute, GatewayRoutes, GatewayStatus, Reloaded};
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
@@ -180,7 +181,12 @@ fn status(desk: &Desk) -> GatewayStatus {
         refused: reloader.refused(),
         draining: drain.is_leaving(),
         in_flight: gateway.admission.in_flight(),
+        sinks: gateway.ledger.sinks().map(sink).collect(),
     }
+}
+
+fn sink(SinkStatus { kind, behind, late, required, .. }: SinkStatus) -> AuditSink {
+    AuditSink { kind: kind.to_owned(), behind, late, required }
 }
 
 fn routes(plan: &Plan) -> GatewayRoutes {

@@ -7,7 +7,7 @@ use crate::outcome::Outcome as Declared;
 use crate::plan::{EgressPlan, IngressPlan};
 use crate::problem::Fault;
 use crate::told::Told;
-use cordon_audit::{Action, AuditError, Event, Log, Name, Outcome, Receipt};
+use cordon_audit::{Action, AuditError, Event, Log, Name, Outcome, Receipt, SinkStatus};
 use cordon_card::{Iin, Token};
 use cordon_policy::{Decision, Forward, Permit, Send};
 use cordon_wire::Tokenized;
@@ -311,6 +311,11 @@ impl Ledger {
     #[must_use]
     pub fn is_sound(&self) -> bool {
         !self.0.is_refusing()
+    }
+
+    /// How copies of the log and events stand.
+    pub fn sinks(&self) -> impl Iterator<Item = SinkStatus> {
+        self.0.sinks().into_iter()
     }
 
     /// Whether an operator should look at the log.

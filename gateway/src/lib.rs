@@ -15,6 +15,7 @@ pub mod coding;
 pub mod config;
 pub mod control;
 pub mod egress;
+pub mod events;
 pub mod flow;
 pub mod gateway;
 pub mod head;

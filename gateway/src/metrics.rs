@@ -7,6 +7,7 @@ mod outcomes;
 
 use crate::abuse::Guard;
 use crate::proxy::ca::{Authorities, Authority};
+use cordon_audit::SinkStatus;
 use cordon_daemon::metrics::{LATENCY_BUCKETS, Metrics as Registry};
 use jiff::Timestamp;
 pub use outcomes::Outcomes;
@@ -63,6 +64,12 @@ struct CaLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SinkLabels {
+    number: usize,
+    kind: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct PlaneLabels {
     plane: &'static str,
 }
@@ -84,6 +91,7 @@ pub struct Metrics {
     leaks: Family<LeakLabels, Counter>,
     vault: Latencies,
     audit_degraded: Gauge,
+    sinks_behind: Family<SinkLabels, Gauge>,
     settled: Family<OutcomeLabels, Counter>,
     reloads: Family<OutcomeLabels, Counter>,
     proxy_ca: Family<CaLabels, Gauge>,
@@ -113,6 +121,7 @@ impl Metrics {
             leaks: Family::default(),
             vault: Family::new_with_constructor(histogram),
             audit_degraded: Gauge::default(),
+            sinks_behind: Family::default(),
             settled: Family::default(),
             reloads: Family::default(),
             proxy_ca: Family::default(),
@@ -138,6 +147,8 @@ impl Metrics {
         registry.register_with_unit("vault_latency", help, Unit::Seconds, metrics.vault.clone());
         let help = "1 when the audit log needs an operator";
         registry.register("audit_degraded", help, metrics.audit_degraded.clone());
+        let help = "Audit lines that a copy of the log or a reader of events has not taken yet";
+        registry.register("sink_behind_lines", help, metrics.sinks_behind.clone());
         registry.register("abuse", "Attempts beyond the limit of an abuse rule", metrics.abuse.clone());
         let help = "Clients, sessions, cards and ranges that abuse rules know";
         registry.register("abuse_keys", help, metrics.abuse_keys.clone());
@@ -170,9 +181,14 @@ impl Metrics {
         self.abuse_forgotten.set(i64::try_from(guard.forgotten()).unwrap_or(i64::MAX));
     }
 
-    /// Whether the audit log needs an operator.
-    pub fn audit_stands(&self, degraded: bool) {
+    /// Whether the audit log needs an operator, and how its copies stand.
+    pub fn audit_stands(&self, degraded: bool, sinks: impl Iterator<Item = SinkStatus>) {
         self.audit_degraded.set(i64::from(degraded));
+        for (number, sink) in sinks.enumerate() {
+            let labels = SinkLabels { number, kind: sink.kind };
+            let behind = i64::try_from(sink.behind).unwrap_or(i64::MAX);
+            self.sinks_behind.get_or_create(&labels).set(behind);
+        }
     }
 
     /// The vault was told that a destination answered, and did or did not confirm it.

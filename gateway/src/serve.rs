@@ -7,6 +7,7 @@ use crate::abuse::Guard;
 use crate::config::{Config, DrainConfig};
 use crate::control::{self, Desk, Socket};
 use crate::egress::Egress;
+use crate::events::config::{EventsConfig, EventsError};
 use crate::gateway::{Bounds, Gateway};
 use crate::idempotency::Outcomes;
 use crate::ingress::Ingress;
@@ -18,7 +19,7 @@ use crate::proxy::Door;
 use crate::proxy::ca::{Authorities, CaError};
 use crate::reload::Reloader;
 use crate::stream::spool::Spools;
-use cordon_audit::{Action, AuditError, Event, Log, Name, Outcome};
+use cordon_audit::{Action, AuditError, Event, Feed, Log, Name, Outcome};
 use cordon_card::Environment;
 use cordon_client::{ClientError, Endpoint, Revealer, Tokenizer};
 use cordon_daemon::Body;
@@ -57,6 +58,7 @@ pub struct Prepared {
     outcomes: Arc<Outcomes>,
     abuse: Arc<Guard>,
     authorities: Option<Arc<Authorities>>,
+    feeds: Vec<Feed>,
 }
 
 impl Prepared {
@@ -79,7 +81,14 @@ impl Prepared {
             .outcomes()
             .and_then(|outcomes| Ok((outcomes, config.abuse.guard()?, config.authorities()?)));
         let bounds = config.bounds();
-        let audit = config.audit_faults.iter().cloned().map(StartError::AuditSettings).collect::<Vec<_>>();
+        let audit = config.audit_faults.iter().cloned().map(StartError::AuditSettings);
+        let (mut feeds, mut audit) = (Vec::new(), audit.collect::<Vec<_>>());
+        for events in &config.events {
+            match events.feed() {
+                Ok(feed) => feeds.push(feed),
+                Err(error) => audit.push(error.into()),
+            }
+        }
         match (plan, ingress, egress, tokenizer, revealer, metrics, kept) {
             (
                 Ok(plan),
@@ -89,9 +98,18 @@ impl Prepared {
                 Ok(revealer),
                 Ok(()),
                 Ok((outcomes, abuse, authorities)),
-            ) if audit.is_empty() && bounds.is_ok() => {
-                Ok(Self { config, plan, ingress, egress, tokenizer, revealer, outcomes, abuse, authorities })
-            }
+            ) if audit.is_empty() && bounds.is_ok() => Ok(Self {
+                config,
+                plan,
+                ingress,
+                egress,
+                tokenizer,
+                revealer,
+                outcomes,
+                abuse,
+                authorities,
+                feeds,
+            }),
             (plan, ingress, egress, tokenizer, revealer, metrics, kept) => {
                 let vault = [tokenizer.err(), revealer.err()];
                 let sides = [ingress.err(), egress.err(), metrics.err(), kept.err(), bounds.err()]
@@ -125,7 +143,8 @@ impl Prepared {
         };
         hardening.confine(&self.confinement());
         hardening.admit(&self.config.hardening, self.config.environment == Environment::Live)?;
-        let (log, recovered) = Log::open_as(&self.config.data_dir.join("audit"), ORIGIN, &self.config.audit)?;
+        let audit = self.config.data_dir.join("audit");
+        let (log, recovered) = Log::open_feeding(&audit, ORIGIN, &self.config.audit, self.feeds)?;
         let opened = Event::new(Action::AuditOpen, Outcome::Allowed).count(recovered.size);
         let _recorded = log.append_blocking(opened)?;
         let digest = Name::parse_or_withhold(self.plan.bundle.digest());
@@ -184,8 +203,10 @@ impl Prepared {
     /// Its own directory, what resolving a name and taking up another bundle need, and the ports that the bundle and the
     /// vault are on.
     fn confinement(&self) -> Confinement {
-        let Config { data_dir, policies, vault, audit, signing, client_certificates, .. } = &self.config;
-        let ports = self.plan.ports().into_iter().chain(vault.port()).chain([DNS]);
+        let Config { data_dir, policies, vault, audit, signing, client_certificates, events, .. } =
+            &self.config;
+        let streams = events.iter().filter_map(EventsConfig::port);
+        let ports = self.plan.ports().into_iter().chain(vault.port()).chain(streams).chain([DNS]);
         let certificates = client_certificates.values().flat_map(|shown| [&shown.cert, &shown.key]);
         // Folders of roots, but of keys the files alone: what lies beside them stays out of reach.
         let keys = signing.values().map(|key| &key.file).chain(certificates).cloned();
@@ -193,11 +214,16 @@ impl Prepared {
         // A resolver's files are replaced, not rewritten, so a rule on the file alone would not outlive a change.
         let resolver = RESOLVER.iter().map(PathBuf::from);
         Confinement {
-            writable: audit.directories().chain([data_dir.clone()]).collect(),
+            writable: audit
+                .directories()
+                .chain(events.iter().filter_map(EventsConfig::folder))
+                .chain([data_dir.clone()])
+                .collect(),
             readable: resolver
                 .chain(audit.witnesses.clone())
                 .chain([policies.clone()])
                 .chain(folders)
+                .chain(events.iter().flat_map(EventsConfig::read_later))
                 .collect(),
             outbound: Outbound::Ports(ports.collect()),
             loads_modules: false,
@@ -296,7 +322,7 @@ fn metrics_listener(
         let (registry, gateway, drain) = (Arc::clone(&registry), Arc::clone(&gateway), drain.clone());
         let authorities = authorities.clone();
         move |request: Request<Incoming>, _peer: Arc<Peer>| {
-            gateway.metrics.audit_stands(gateway.ledger.is_degraded());
+            gateway.metrics.audit_stands(gateway.ledger.is_degraded(), gateway.ledger.sinks());
             gateway.metrics.abuse_stands(&gateway.abuse);
             if let Some(authorities) = &authorities {
                 gateway.metrics.proxy_stands(authorities, Timestamp::now());
@@ -354,6 +380,9 @@ pub enum StartError {
     /// `[audit]`.
     #[error("{0}")]
     AuditSettings(String),
+    /// `[[events]]`.
+    #[error(transparent)]
+    Events(#[from] EventsError),
     /// Metrics would leave the machine in plain text.
     #[error("[metrics] listen must be a loopback address: metrics are plain text")]
     MetricsBeyondLoopback,

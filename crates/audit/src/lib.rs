@@ -86,7 +86,7 @@ pub use proof::{InclusionProof, ProofError, Proven, lines_of_request, prove, sub
 pub use read::{Lines, ReadError, read, read_from};
 pub use receipt::{Inspection, Kind, Plain, Receipt, Reveal};
 pub use settings::{Settings, SinkKind, SinkSettings};
-pub use sink::{SinkError, SinkStatus};
+pub use sink::{Feed, FeedTo, Form, Outlet, SinkError, SinkStatus};
 pub use verify::{Against, Verified, VerifyError, verify, verify_against};
 pub use walk::Flaw;
 pub use witness::{Submission, Witness, WitnessError, WitnessKey};

@@ -30,7 +30,7 @@ use crate::note::{Signer, VerifierKey};
 use crate::receipt::Kind;
 use crate::segment::Segment;
 use crate::settings::Settings;
-use crate::sink::{SinkStatus, Sinks, View};
+use crate::sink::{Feed, SinkStatus, Sinks, View};
 use crate::tiles::Builder;
 use crate::verify::{self, CHECKPOINT, VerifyError};
 use crate::walk::{Tail, Walk};
@@ -123,7 +123,20 @@ impl Log {
         origin: &str,
         settings: &Settings,
     ) -> Result<(Log, Recovered), AuditError> {
-        Log::open_all(directory, origin, SEGMENT_BYTES, settings)
+        Log::open_feeding(directory, origin, settings, Vec::new())
+    }
+
+    /// The same, and copies of it in other forms.
+    ///
+    /// # Errors
+    /// As [`Log::open_as`], and for a feed that cannot be used.
+    pub fn open_feeding(
+        directory: &Path,
+        origin: &str,
+        settings: &Settings,
+        feeds: Vec<Feed>,
+    ) -> Result<(Log, Recovered), AuditError> {
+        Log::open_all(directory, origin, SEGMENT_BYTES, (settings, feeds))
     }
 
     /// [`Log::open`] with another size of segments.
@@ -133,14 +146,14 @@ impl Log {
         segment_limit: u64,
     ) -> Result<(Log, Recovered), AuditError> {
         let settings = Settings { reserve_mib: 0, ..Settings::default() };
-        Log::open_all(directory, origin, segment_limit, &settings)
+        Log::open_all(directory, origin, segment_limit, (&settings, Vec::new()))
     }
 
     fn open_all(
         directory: &Path,
         origin: &str,
         segment_limit: u64,
-        settings: &Settings,
+        copies: (&Settings, Vec<Feed>),
     ) -> Result<(Log, Recovered), AuditError> {
         let origin = Name::parse(origin).map_err(AuditError::Origin)?;
         let files = lock(directory)?;
@@ -169,7 +182,7 @@ impl Log {
         };
         let medium = Appending::start(files, found.last(), recovered.size).map_err(at)?;
         let mut log = Log::start(medium, signer, walk, checkpoint, segment_limit)?;
-        match log.start_aides(directory, tiles, settings) {
+        match log.start_aides(directory, tiles, copies) {
             Ok(aides) => log.aides = Some(Arc::new(aides)),
             Err(error) => {
                 // Whoever is refused finds the directory free.
@@ -185,16 +198,16 @@ impl Log {
         &self,
         directory: &Path,
         tiles: Builder,
-        settings: &Settings,
+        (settings, feeds): (&Settings, Vec<Feed>),
     ) -> Result<Aides, AuditError> {
         let witnesses = settings.witness_keys().map_err(|faults| AuditError::Witness(faults.join("; ")))?;
         let shelf = Shelf::open(directory, &self.verifier, witnesses).map_err(AuditError::Tampered)?;
         let sinks = Sinks::start(
             directory,
-            self.inlet.origin.as_str(),
+            &self.verifier,
             tiles.size(),
             &self.inlet.shared,
-            &settings.sinks,
+            (&settings.sinks, feeds),
         )?;
         let keeper = Keeper::start(Duties {
             directory: directory.to_owned(),
@@ -317,7 +330,7 @@ impl Log {
         }
     }
 
-    /// How the sinks stand, in the order of the configuration.
+    /// How the sinks stand, in the order of the configuration; after them the feeds.
     pub fn sinks(&self) -> Vec<SinkStatus> {
         let size = self.size();
         self.aides.iter().flat_map(|aides| aides.sinks.iter()).map(|sink| sink.status(size)).collect()

@@ -36,6 +36,11 @@ impl VerifierKey {
         &self.name
     }
 
+    /// What tells this log from others of its name: the hash in its text form, in lower case.
+    pub fn id(&self) -> String {
+        HEXLOWER.encode(&self.id)
+    }
+
     fn new(name: Name, key: [u8; KEY]) -> VerifierKey {
         VerifierKey { id: key_id(&name, ALGORITHM, &key), name, key }
     }

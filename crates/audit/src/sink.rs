@@ -3,7 +3,6 @@
 //! It must never make the log wait for a sink: what a sink has not taken yet stays in the log and is counted. Tests:
 //! `sink/tests.rs` and `tests/tests/sinks.rs`.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,24 +15,26 @@ use data_encoding::BASE32_NOPAD;
 use ring::digest::{SHA256, digest};
 
 use crate::follow::Follower;
+use crate::line::Outline;
+use crate::note::VerifierKey;
 use crate::settings::{SinkKind, SinkSettings};
 use crate::writer::Shared;
 
+mod feed;
 mod file;
+mod position;
 mod stdout;
 mod syslog;
 
-/// Where lines are taken.
-trait Outlet: Send {
-    /// Takes a line, without its newline. After an error it is offered again.
-    fn take(&mut self, index: u64, line: &[u8]) -> io::Result<()>;
-}
+use feed::Formed;
+pub use feed::{Feed, FeedTo, Form, Outlet};
+use position::Position;
 
 /// How a sink stands.
 #[derive(Debug, Clone, serde::Serialize)]
 #[non_exhaustive]
 pub struct SinkStatus {
-    /// `file`, `syslog` or `stdout`.
+    /// `file`, `syslog` or `stdout`; of a feed what its daemon calls it.
     pub kind: &'static str,
     /// Lines it has not taken yet.
     pub behind: u64,
@@ -46,19 +47,16 @@ pub struct SinkStatus {
 /// How far a sink is, for whoever asks.
 #[derive(Debug)]
 pub(crate) struct View {
-    settings: SinkSettings,
+    kind: &'static str,
+    backlog: u64,
+    required: bool,
     taken: Arc<AtomicU64>,
 }
 
 impl View {
     pub(crate) fn status(&self, size: u64) -> SinkStatus {
         let behind = size.saturating_sub(self.taken.load(Ordering::Acquire));
-        SinkStatus {
-            kind: self.settings.kind.as_str(),
-            behind,
-            late: behind > self.settings.backlog,
-            required: self.settings.required,
-        }
+        SinkStatus { kind: self.kind, behind, late: behind > self.backlog, required: self.required }
     }
 }
 
@@ -80,28 +78,40 @@ struct Running {
 }
 
 impl Sinks {
-    /// Opens all sinks and starts their threads. `size` is the number of lines in the log.
+    /// Opens all sinks and feeds and starts their threads. `size` is the number of lines in the log.
     pub(crate) fn start(
         directory: &Path,
-        origin: &str,
+        log: &VerifierKey,
         size: u64,
         shared: &Arc<Shared>,
-        settings: &[SinkSettings],
+        (settings, feeds): (&[SinkSettings], Vec<Feed>),
     ) -> Result<Sinks, SinkError> {
         let announced = Arc::new(AtomicBool::new(false));
-        let (mut views, mut threads) = (Vec::new(), Vec::new());
+        let place = Place { directory, log, size, announced: &announced };
+        let mut opened = Vec::new();
         for settings in settings {
-            let (outlet, next) = open(directory, origin, size, settings, &announced)?;
+            let SinkSettings { kind, backlog, required, .. } = *settings;
+            opened.push((kind.as_str(), backlog, required, open(place, settings)?));
+        }
+        for feed in feeds {
+            opened.push((feed.kind, feed.backlog, false, open_feed(place, feed)?));
+        }
+        let (mut views, mut threads) = (Vec::new(), Vec::new());
+        for (kind, backlog, required, Opened { outlet, next, position }) in opened {
+            if next > size {
+                return Err(SinkError::Ahead { kind, next, size });
+            }
             let taken = Arc::new(AtomicU64::new(next));
             let work = Work {
                 outlet,
+                directory: directory.to_owned(),
                 follower: Follower::new(directory.to_owned(), next),
                 shared: Arc::clone(shared),
                 taken: Arc::clone(&taken),
-                position: position_file(directory, settings),
+                position,
             };
-            views.push(View { settings: settings.clone(), taken });
-            threads.push(Running::start(settings.kind, work).map_err(SinkError::Thread)?);
+            views.push(View { kind, backlog, required, taken });
+            threads.push(Running::start(kind, work).map_err(SinkError::Thread)?);
         }
         Ok(Sinks { views: views.into(), threads, announced })
     }
@@ -124,15 +134,14 @@ impl Sinks {
 }
 
 impl Running {
-    fn start(kind: SinkKind, work: Work) -> io::Result<Running> {
+    fn start(kind: &str, work: Work) -> io::Result<Running> {
         let (stop, stopped) = sync_channel(1);
         let (end, ended) = sync_channel(1);
-        let thread =
-            std::thread::Builder::new().name(format!("audit-{}", kind.as_str())).spawn(move || {
-                work.run(&stopped);
-                // Nobody waits for it after the deadline of `close`.
-                let _left = end.try_send(()).is_err();
-            })?;
+        let thread = std::thread::Builder::new().name(format!("audit-{kind}")).spawn(move || {
+            work.run(&stopped);
+            // Nobody waits for it after the deadline of `close`.
+            let _left = end.try_send(()).is_err();
+        })?;
         Ok(Running { stop, ended, thread })
     }
 }
@@ -140,25 +149,19 @@ impl Running {
 /// What a sink's thread does.
 struct Work {
     outlet: Box<dyn Outlet>,
+    directory: PathBuf,
     follower: Follower,
     shared: Arc<Shared>,
     taken: Arc<AtomicU64>,
     /// Where the index of the next line is kept, for a sink that cannot say itself what it has.
-    position: Option<PathBuf>,
+    position: Option<Position>,
 }
 
 impl Work {
     fn run(mut self, stop: &Receiver<()>) {
-        let mut kept = self.follower.next();
         let mut stopping: Option<Instant> = None;
         loop {
             let done = self.pass().is_ok();
-            if let Some(position) = self.position.as_ref().filter(|_| kept != self.follower.next()) {
-                // Lost, it costs lines sent twice, never one not sent.
-                if fs::write(position, self.follower.next().to_string()).is_ok() {
-                    kept = self.follower.next();
-                }
-            }
             if stopping.is_some_and(|end| done || Instant::now() >= end) {
                 return;
             }
@@ -171,56 +174,103 @@ impl Work {
         }
     }
 
+    /// Takes all that is durable, some lines at a time.
     fn pass(&mut self) -> io::Result<()> {
         let until = self.shared.size.load(Ordering::Acquire);
-        let Work { outlet, follower, taken, .. } = self;
-        follower.read(until, &mut |index, line| {
-            outlet.take(index, line)?;
-            taken.store(index.saturating_add(1), Ordering::Release);
-            Ok(())
-        })
+        while self.follower.next() < until {
+            let start = self.follower.next();
+            let Work { outlet, follower, .. } = self;
+            let batch = until.min(start.saturating_add(BATCH));
+            let read = follower.read(batch, &mut |index, line| outlet.take(index, line));
+            if let Err(uncertain) = outlet.settle() {
+                self.follower = Follower::new(self.directory.clone(), start);
+                return Err(uncertain);
+            }
+            let next = self.follower.next();
+            self.taken.store(next, Ordering::Release);
+            if let Some(position) = self.position.as_mut().filter(|position| position.next() != next) {
+                position.keep(next)?;
+            }
+            read?;
+        }
+        Ok(())
     }
 }
 
-/// Opens a sink; also says which line it takes next.
-fn open(
-    directory: &Path,
-    origin: &str,
+/// What a sink is opened for.
+#[derive(Clone, Copy)]
+struct Place<'p> {
+    directory: &'p Path,
+    log: &'p VerifierKey,
     size: u64,
-    settings: &SinkSettings,
-    announced: &Arc<AtomicBool>,
-) -> Result<(Box<dyn Outlet>, u64), SinkError> {
-    let next = position(directory, settings).unwrap_or(size);
-    let (outlet, next): (Box<dyn Outlet>, u64) = match (settings.kind, &settings.path) {
+    announced: &'p Arc<AtomicBool>,
+}
+
+/// A sink, the line it takes next, and where that is kept.
+struct Opened {
+    outlet: Box<dyn Outlet>,
+    next: u64,
+    position: Option<Position>,
+}
+
+impl Opened {
+    /// One that says itself what it has.
+    fn knowing(outlet: impl Outlet + 'static, next: u64) -> Opened {
+        Opened { outlet: Box::new(outlet), next, position: None }
+    }
+
+    /// One whose place in the log is kept beside it, under this name.
+    fn keeping(place: Place<'_>, name: &str, outlet: Box<dyn Outlet>) -> Result<Opened, SinkError> {
+        let path = place.directory.join(name);
+        let position = Position::open(&path, place.size).map_err(|source| SinkError::Io { path, source })?;
+        Ok(Opened { outlet, next: position.next(), position: Some(position) })
+    }
+}
+
+fn open(place: Place<'_>, settings: &SinkSettings) -> Result<Opened, SinkError> {
+    let kind = settings.kind;
+    let path = settings.path.as_ref().map(|path| path.to_string_lossy()).unwrap_or_default();
+    let name = format!("sink-{}-{}", kind.as_str(), short(&path));
+    match (kind, &settings.path) {
         (SinkKind::File, Some(path)) => {
-            let (file, next) = file::Copy::open(path)?;
-            (Box::new(file), next)
+            let (copy, next) = file::Copy::open(path, &index_of_line)?;
+            Ok(Opened::knowing(copy, next))
         }
-        (SinkKind::File, None) => return Err(SinkError::NoPath),
+        (SinkKind::File, None) => Err(SinkError::NoPath),
         (SinkKind::Syslog, path) => {
             let path = path.clone().unwrap_or_else(|| PathBuf::from(SYSTEM_LOG));
-            (Box::new(syslog::Socket::new(path, origin)), next)
+            Opened::keeping(place, &name, Box::new(syslog::Socket::new(path, place.log.name().as_str())))
         }
-        (SinkKind::Stdout, _) => (Box::new(stdout::Stdout::new(Arc::clone(announced))), next),
-    };
-    if next > size {
-        return Err(SinkError::Ahead { kind: settings.kind.as_str(), next, size });
+        (SinkKind::Stdout, _) => {
+            Opened::keeping(place, &name, Box::new(stdout::Stdout::new(Arc::clone(place.announced))))
+        }
     }
-    Ok((outlet, next))
 }
 
-fn position_file(directory: &Path, settings: &SinkSettings) -> Option<PathBuf> {
-    if settings.kind == SinkKind::File {
-        return None;
+fn open_feed(place: Place<'_>, feed: Feed) -> Result<Opened, SinkError> {
+    let Feed { name, form, to, .. } = feed;
+    let (name, log) = (format!("feed-{}", short(&name)), place.log.clone());
+    match to {
+        FeedTo::File(path) => {
+            let (copy, next) = file::Copy::open(&path, &|last| form.index(last))?;
+            Ok(Opened::knowing(Formed { log, form, outlet: Box::new(copy) }, next))
+        }
+        FeedTo::Stdout => {
+            let outlet = Box::new(stdout::Stdout::new(Arc::clone(place.announced)));
+            Opened::keeping(place, &name, Box::new(Formed { log, form, outlet }))
+        }
+        FeedTo::Outlet(outlet) => Opened::keeping(place, &name, Box::new(Formed { log, form, outlet })),
     }
-    let path = settings.path.as_ref().map(|path| path.to_string_lossy()).unwrap_or_default();
-    let hash = digest(&SHA256, path.as_bytes());
-    let short = BASE32_NOPAD.encode(hash.as_ref().get(..10).unwrap_or_default());
-    Some(directory.join(format!("sink-{}-{short}", settings.kind.as_str())))
 }
 
-fn position(directory: &Path, settings: &SinkSettings) -> Option<u64> {
-    fs::read_to_string(position_file(directory, settings)?).ok()?.parse().ok()
+fn index_of_line(line: &[u8]) -> Option<u64> {
+    serde_json::from_slice::<Outline<'_>>(line).ok().map(|outline| outline.index)
+}
+
+/// A text as part of a file's name.
+fn short(text: &str) -> String {
+    let hash = digest(&SHA256, text.as_bytes());
+    BASE32_NOPAD.encode(hash.as_ref().get(..10).unwrap_or_default())
 }
 
 /// Why a sink cannot be used. Operator.
@@ -238,8 +288,8 @@ pub enum SinkError {
         /// Why.
         source: io::Error,
     },
-    /// The file ends with something that is not an audit line.
-    #[error("sink {} does not end with an audit line: is it the right file?", path.display())]
+    /// The file ends with something that is not of this log.
+    #[error("sink {} does not end with what is written there: is it the right file?", path.display())]
     Foreign {
         /// The file.
         path: PathBuf,
@@ -263,6 +313,8 @@ pub enum SinkError {
 const EVERY: Duration = Duration::from_millis(20);
 /// How long a sink may take for the rest when the log is closed.
 const LAST_CHANCE: Duration = Duration::from_secs(2);
+/// Lines between two times that they are made certain.
+const BATCH: u64 = 512;
 const SYSTEM_LOG: &str = "/dev/log";
 
 #[cfg(test)]

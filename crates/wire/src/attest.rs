@@ -46,7 +46,7 @@ pub struct CosignedStatus {
 /// A sink of the audit log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditSink {
-    /// `file`, `syslog` or `stdout`.
+    /// `file`, `syslog` or `stdout`; of events `events-file`, `events-stdout` or `events-nats`.
     pub kind: String,
     /// Lines it has not taken yet.
     pub behind: u64,

@@ -1,6 +1,7 @@
 //! What a gateway tells its operator over its control socket, and what it can be told to do.
 //! Must never carry anything of a request. Tests: `tests/tests/reload.rs`.
 
+use crate::attest::AuditSink;
 use serde::{Deserialize, Serialize};
 
 /// Answer of `GET /v1/status`.
@@ -23,6 +24,9 @@ pub struct GatewayStatus {
     pub draining: bool,
     /// Requests that are being served.
     pub in_flight: usize,
+    /// Copies of its audit log and events, and how they stand.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sinks: Vec<AuditSink>,
 }
 
 /// Answer of `GET /v1/routes`.

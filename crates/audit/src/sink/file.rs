@@ -9,7 +9,6 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use super::{Outlet, SinkError};
-use crate::line::Outline;
 use crate::segment::LONGEST_LINE;
 
 /// The copy, open for appending.
@@ -23,8 +22,8 @@ pub(super) struct Copy {
 }
 
 impl Copy {
-    /// Opens or makes it; also says which line comes next.
-    pub(super) fn open(path: &Path) -> Result<(Copy, u64), SinkError> {
+    /// Opens or makes it; also says which line comes next, by the `index` that its last line tells.
+    pub(super) fn open(path: &Path, index: &dyn Fn(&[u8]) -> Option<u64>) -> Result<(Copy, u64), SinkError> {
         let at = |source: io::Error| SinkError::Io { path: path.to_owned(), source };
         let mut options = OpenOptions::new();
         let file = options.mode(0o600).create(true).read(true).append(true).open(path).map_err(at)?;
@@ -36,9 +35,8 @@ impl Copy {
         let last = copy.last_line().map_err(at)?;
         copy.file.set_len(copy.whole).map_err(at)?;
         let Some(last) = last else { return Ok((copy, 0)) };
-        let outline: Outline<'_> =
-            serde_json::from_slice(&last).map_err(|_detail| SinkError::Foreign { path: path.to_owned() })?;
-        Ok((copy, outline.index.saturating_add(1)))
+        let last = index(&last).ok_or_else(|| SinkError::Foreign { path: path.to_owned() })?;
+        Ok((copy, last.saturating_add(1)))
     }
 
     /// The last whole line; `whole` is set to where it ends.

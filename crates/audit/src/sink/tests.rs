@@ -1,6 +1,8 @@
 //! Tests of sinks on real files and sockets.
 
+use std::fs;
 use std::os::unix::net::UnixDatagram;
+use std::sync::Mutex;
 
 use super::*;
 use crate::error::AuditError;
@@ -151,4 +153,116 @@ fn a_sink_that_never_reads_stops_nothing_unless_it_is_required() {
     });
     until("the log takes lines again", || log.append_blocking(event()).is_ok());
     log.close().unwrap();
+}
+
+/// Every other line, by its index.
+struct Even;
+
+impl Form for Even {
+    fn render(&self, log: &VerifierKey, line: &[u8]) -> Option<Vec<u8>> {
+        assert_eq!(log.name().as_str(), "cordon.test/gateway");
+        let index = index_of_line(line)?;
+        index.is_multiple_of(2).then(|| format!("line {index}").into_bytes())
+    }
+
+    fn index(&self, rendered: &[u8]) -> Option<u64> {
+        std::str::from_utf8(rendered).ok()?.strip_prefix("line ")?.parse().ok()
+    }
+}
+
+/// An outlet of which every third time nothing is certain.
+#[derive(Clone, Default)]
+struct Doubtful(Arc<Mutex<Doubt>>);
+
+/// What was taken, what of it is certain, and how often it was asked for.
+type Doubt = (Vec<String>, Vec<String>, usize);
+
+impl Outlet for Doubtful {
+    fn take(&mut self, _: u64, line: &[u8]) -> io::Result<()> {
+        self.0.lock().unwrap().0.push(String::from_utf8(line.to_vec()).unwrap());
+        Ok(())
+    }
+
+    fn settle(&mut self) -> io::Result<()> {
+        let (taken, certain, times) = &mut *self.0.lock().unwrap();
+        *times += 1;
+        if *times % 3 == 1 {
+            taken.clear();
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        certain.append(taken);
+        Ok(())
+    }
+}
+
+fn feeding(directory: &Path, to: FeedTo) -> Log {
+    let feed = Feed { kind: "test", name: "a".to_owned(), backlog: 9, form: Box::new(Even), to };
+    let settings = Settings { reserve_mib: 0, ..Settings::default() };
+    Log::open_feeding(&directory.join("audit"), "cordon.test/gateway", &settings, vec![feed]).unwrap().0
+}
+
+fn evens(range: std::ops::Range<u64>) -> Vec<String> {
+    range.filter(|index| index.is_multiple_of(2)).map(|index| format!("line {index}")).collect()
+}
+
+#[test]
+fn what_is_not_certain_is_offered_again_and_nothing_is_lost_over_a_crash() {
+    let scratch = tempfile::tempdir().unwrap();
+    let outlet = Doubtful::default();
+    let certain = || outlet.0.lock().unwrap().1.clone();
+    let log = feeding(scratch.path(), FeedTo::Outlet(Box::new(outlet.clone())));
+    append(&log, 10);
+    until("all is certain", || certain() == evens(0..10));
+    assert_eq!((log.sinks()[0].kind, log.sinks()[0].late), ("test", false));
+    log.close().unwrap();
+    let log = feeding(scratch.path(), FeedTo::Outlet(Box::new(outlet.clone())));
+    append(&log, 10);
+    until("it went on", || certain() == evens(0..20));
+    log.close().unwrap();
+    // Where it was is no longer known: everything comes again.
+    let directory = scratch.path().join("audit");
+    let kept = fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().path());
+    let kept = kept.into_iter().find(|path| path.to_string_lossy().contains("feed-")).unwrap();
+    assert_eq!(fs::read_to_string(&kept).unwrap(), "00000000000000000020\n");
+    fs::write(&kept, "").unwrap();
+    let log = feeding(scratch.path(), FeedTo::Outlet(Box::new(outlet.clone())));
+    until("it began again", || certain() == [evens(0..20), evens(0..20)].concat());
+    log.close().unwrap();
+}
+
+#[test]
+fn a_feed_that_is_new_begins_where_the_log_is_even_if_it_never_took_a_line() {
+    let scratch = tempfile::tempdir().unwrap();
+    let log = feeding(scratch.path(), FeedTo::File(scratch.path().join("other")));
+    append(&log, 5);
+    log.close().unwrap();
+    /// Takes nothing.
+    struct Deaf;
+    impl Outlet for Deaf {
+        fn take(&mut self, _: u64, _: &[u8]) -> io::Result<()> {
+            Err(io::ErrorKind::WouldBlock.into())
+        }
+    }
+    let log = feeding(scratch.path(), FeedTo::Outlet(Box::new(Deaf)));
+    append(&log, 15);
+    until("it is late", || log.sinks()[0].late);
+    log.close().unwrap();
+    let outlet = Doubtful::default();
+    let log = feeding(scratch.path(), FeedTo::Outlet(Box::new(outlet.clone())));
+    until("it has them all", || outlet.0.lock().unwrap().1 == evens(5..20));
+    log.close().unwrap();
+}
+
+#[test]
+fn a_file_in_another_form_goes_on_after_its_last_whole_line() {
+    let scratch = tempfile::tempdir().unwrap();
+    let path = scratch.path().join("events");
+    for (lines, cut) in [(5, 3), (6, 0)] {
+        let log = feeding(scratch.path(), FeedTo::File(path.clone()));
+        append(&log, lines);
+        log.close().unwrap();
+        let text = fs::read(&path).unwrap();
+        fs::write(&path, &text[..text.len() - cut]).unwrap();
+    }
+    assert_eq!(fs::read_to_string(&path).unwrap(), format!("{}\n", evens(0..11).join("\n")));
 }

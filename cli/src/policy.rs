@@ -3,6 +3,9 @@
 //! Must never stop at the first fault, nor show a decision other than the one the daemons take. Tests: below, and
 //! `cli/tests/transcripts.rs`.
 
+mod mutate;
+mod test;
+
 use crate::configuration::Settings;
 use crate::exit::{Failure, Verdict};
 use crate::layout;
@@ -20,6 +23,8 @@ pub(crate) enum Policies {
     Check(Check),
     /// Show which statements decide a request, and what it lacks
     Explain(Explain),
+    /// Run the bundle's cases, and say which rules none of them tests
+    Test(test::Test),
 }
 
 /// `cordon policy check`.
@@ -133,6 +138,7 @@ impl Policies {
         match self {
             Self::Check(check) => check.run(settings),
             Self::Explain(explain) => explain.run(settings),
+            Self::Test(test) => test.run(settings),
         }
     }
 }

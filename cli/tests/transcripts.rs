@@ -28,7 +28,7 @@ mod transcripts {
         String::from_utf8(output.stderr.clone()).unwrap()
     }
 
-    const COMMANDS: [&[&str]; 41] = [
+    const COMMANDS: [&[&str]; 42] = [
         &["dev"],
         &["init"],
         &["unseal"],
@@ -60,6 +60,7 @@ mod transcripts {
         &["backup", "verify"],
         &["policy", "check"],
         &["policy", "explain"],
+        &["policy", "test"],
         &["cert", "issue"],
         &["audit", "tail"],
         &["audit", "verify"],

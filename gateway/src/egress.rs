@@ -29,10 +29,11 @@ use cordon_daemon::Body;
 use cordon_daemon::scrub::Scrubbed;
 use cordon_daemon::telemetry::RequestId;
 use cordon_daemon::tls::{Peer, Via};
-use cordon_policy::{Ask, Send, Service};
+use cordon_policy::{Ask, Day, Send, Service};
 use cordon_wire::{DetokenizeRequest, Revealed, SettleRequest};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Version, request};
 use hyper::body::Incoming;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -106,13 +107,7 @@ impl Egress {
         let key = key.map(|key| (key, self.fingerprint(&inbound, &parts.headers, way)));
         let sight = (route.look_inside, self.gateway.today());
         let parsed = flow::parse_egress(inbound, &way.fields, self.gateway.environment, sight)?;
-        // A service is known by its verified client certificate alone, so the connection is authenticated.
-        let ask = Ask {
-            route: Some(&route.name),
-            destination: Some(&route.destination),
-            ..Ask::new(&service.name, true, exchange.source)
-        };
-        let permitted = parsed.permit::<Send>(&plan.bundle, &ask)?;
+        let permitted = parsed.permit::<Send>(&plan.bundle, &ask((way, service), exchange.source))?;
         if dry_run {
             let tokens = permitted.fields().tokens().to_vec();
             let preview = permitted.preview()?;
@@ -215,16 +210,7 @@ impl Egress {
         let route = &way.route;
         let mut answer = answer::decode(answer, answer_limit(route.max_body))?;
         let _decision = outcome::note(&self.gateway, exchange, Way::Out(way), &answer, iins);
-        let today = self.gateway.today();
-        let rules = Rules {
-            on_leak: route.on_leak.on(today),
-            inside: route.look_inside,
-            echoes,
-            from_outside: true,
-            declared: &way.answer_types,
-            exceptions: &way.answer.exceptions,
-            today,
-        };
+        let rules = rules(way, self.gateway.today(), echoes);
         if let Some(cuts) = answer::cuts(&answer, &way.answer, &rules)? {
             let found = cuts.cut_loose().then_some(Finding::TOKENIZED_ANSWER);
             // By the identity that may only tokenize: the one that reveals may not.
@@ -296,8 +282,31 @@ impl Egress {
     }
 }
 
+/// What the policy is asked about a request. A service is known by its verified client certificate alone, so the connection
+/// is authenticated.
+pub(crate) fn ask<'a>((way, service): (&'a EgressPlan, &'a Service), source: IpAddr) -> Ask<'a> {
+    Ask {
+        route: Some(&way.route.name),
+        destination: Some(&way.route.destination),
+        ..Ask::new(&service.name, true, source)
+    }
+}
+
+/// How a destination's answer is judged.
+pub(crate) fn rules<'r>(way: &'r EgressPlan, today: Day, echoes: &'r Echoes) -> Rules<'r> {
+    Rules {
+        on_leak: way.route.on_leak.on(today),
+        inside: way.route.look_inside,
+        echoes,
+        from_outside: true,
+        declared: &way.answer_types,
+        exceptions: &way.answer.exceptions,
+        today,
+    }
+}
+
 /// The headers that a destination gets, and besides those that the route passes or has fields in.
-fn with_declared(mut kept: HeaderMap, received: &HeaderMap, way: &EgressPlan) -> HeaderMap {
+pub(crate) fn with_declared(mut kept: HeaderMap, received: &HeaderMap, way: &EgressPlan) -> HeaderMap {
     let passed = way.route.pass_headers.iter().map(String::as_str);
     for name in way.fields.head.headers().chain(passed) {
         let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else { continue };
@@ -316,7 +325,7 @@ fn held_for(tokens: &[Token], cards: &[Revealed]) -> Vec<Token> {
 
 /// The route of a request among those that its service may use, and the service; else as far as it is known, and why
 /// not.
-fn find<'p>(
+pub(crate) fn find<'p>(
     plan: &'p Plan,
     service: Option<&'p Service>,
     parts: &request::Parts,

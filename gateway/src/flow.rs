@@ -295,12 +295,11 @@ impl Permitted<Tokens, Send> {
     /// As [`Permitted::rewrite`] and [`scan`].
     pub fn preview(self) -> Result<Preview, Fault> {
         let words = self.parsed.fields.words();
-        let Scanned { head, body, .. } = scan(edited(self, words)?, Verdict::AllCount)?;
-        Ok(Preview { head, body: body.into_inner() })
+        Ok(scan(edited(self, words)?, Verdict::AllCount)?.into_preview())
     }
 }
 
-/// A request with words in the place of cards: to be looked at.
+/// A request that nobody sends: to be looked at.
 #[derive(Debug)]
 pub struct Preview {
     head: Head,
@@ -387,6 +386,11 @@ impl<A: Action> Scanned<A> {
     /// What was found and does not stop it.
     pub fn findings(&self) -> &[Finding] {
         &self.findings
+    }
+
+    /// Ends there, to be looked at: what comes of it cannot be sent.
+    pub fn into_preview(self) -> Preview {
+        Preview { head: self.head, body: self.body.into_inner() }
     }
 
     /// Releases the request, once: the permit and the proof that its line is durable are used up. `added` are headers

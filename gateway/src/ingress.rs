@@ -30,7 +30,7 @@ use cordon_client::Tokenizer;
 use cordon_daemon::Body;
 use cordon_daemon::telemetry::RequestId;
 use cordon_daemon::tls::Peer;
-use cordon_policy::{Ask, Forward, IngressOp, OnLeak};
+use cordon_policy::{Ask, Day, Forward, IngressOp, OnLeak};
 use cordon_wire::{REQUEST_ID, Tokenized};
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Response, request};
@@ -108,10 +108,8 @@ impl Ingress {
         passed
     }
 
-    /// What the route does today with a card number outside its fields.
     fn watch(&self, way: &IngressPlan) -> Watch {
-        let (route, today) = (&way.route, self.gateway.today());
-        Watch { on_leak: route.on_leak.on(today), inside: route.look_inside, check: route.leak_check, today }
+        watch(way, self.gateway.today())
     }
 
     /// What an attempt that no rule stops leads to.
@@ -173,17 +171,8 @@ impl Ingress {
         (method, suspected): (&Method, bool),
     ) -> Result<Response<Body>, Fault> {
         let route = &way.route;
-        let Watch { on_leak, inside, today, .. } = self.watch(way);
-        let rules = Rules {
-            // A client outside gets no token for a number that its service should not have: no answer tells which is known.
-            on_leak: if on_leak == OnLeak::Tokenize { OnLeak::Mask } else { on_leak },
-            inside,
-            echoes: &Echoes::default(),
-            from_outside: false,
-            declared: &way.answer_types,
-            exceptions: &way.answer.exceptions,
-            today,
-        };
+        let echoes = Echoes::default();
+        let rules = rules(way, self.gateway.today(), &echoes);
         if let Some(cuts) = answer::cuts(&answer, &way.answer, &rules)? {
             let ask = (&self.tokenizer, &route.collection);
             let tokens = self.gateway.tokenize(Plane::Ingress, exchange, &cuts, ask).await?;
@@ -256,6 +245,27 @@ impl Ingress {
     }
 }
 
+/// What a route does on a day with a card number outside its fields.
+pub(crate) fn watch(way: &IngressPlan, today: Day) -> Watch {
+    let route = &way.route;
+    Watch { on_leak: route.on_leak.on(today), inside: route.look_inside, check: route.leak_check, today }
+}
+
+/// How a service's answer is judged.
+pub(crate) fn rules<'r>(way: &'r IngressPlan, today: Day, echoes: &'r Echoes) -> Rules<'r> {
+    let Watch { on_leak, inside, .. } = watch(way, today);
+    Rules {
+        // A client outside gets no token for a number that its service should not have: no answer tells which is known.
+        on_leak: if on_leak == OnLeak::Tokenize { OnLeak::Mask } else { on_leak },
+        inside,
+        echoes,
+        from_outside: false,
+        declared: &way.answer_types,
+        exceptions: &way.answer.exceptions,
+        today,
+    }
+}
+
 /// A request that may go on once it is recorded.
 struct Ready {
     scanned: Scanned<Forward>,
@@ -276,7 +286,7 @@ fn limit(way: &IngressPlan) -> usize {
 }
 
 /// The route of a request, and the host it was for.
-fn find<'p>(plan: &'p Plan, parts: &request::Parts) -> Result<(&'p IngressPlan, String), Fault> {
+pub(crate) fn find<'p>(plan: &'p Plan, parts: &request::Parts) -> Result<(&'p IngressPlan, String), Fault> {
     head::admit(parts)?;
     let host = route::host(parts)?;
     let path = CleanPath::parse(parts.uri.path()).map_err(|_ambiguous| Fault::UnknownRoute)?;
@@ -289,7 +299,8 @@ fn find<'p>(plan: &'p Plan, parts: &request::Parts) -> Result<(&'p IngressPlan, 
     }
 }
 
-fn ask<'a>(plan: &'a Plan, way: &'a IngressPlan, source: IpAddr) -> Ask<'a> {
+/// What the policy is asked about it.
+pub(crate) fn ask<'a>(plan: &'a Plan, way: &'a IngressPlan, source: IpAddr) -> Ask<'a> {
     Ask {
         route: Some(&way.route.name),
         acting_for: Some(&way.route.service),

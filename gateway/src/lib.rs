@@ -31,6 +31,7 @@ pub mod plan;
 pub mod preview;
 pub mod problem;
 pub mod proxy;
+pub mod rehearse;
 pub mod reload;
 pub mod route;
 pub mod serve;

@@ -6,6 +6,7 @@ use cordon_daemon::config::EX_CONFIG;
 use cordon_daemon::process;
 use cordon_daemon::telemetry::{self, Format};
 use cordon_gateway::config::Config;
+use cordon_gateway::rehearse;
 use cordon_gateway::reload::with_causes;
 use cordon_gateway::serve::{Prepared, StartError};
 use mimalloc::MiMalloc;
@@ -25,6 +26,10 @@ struct Arguments {
     /// Check configuration, policy bundle, certificates and keys, then end: with 0, or with 78 if something is wrong
     #[arg(long)]
     check: bool,
+    /// Serve nothing: read policy bundles with route cases from standard input and say what becomes of them, as
+    /// `cordon policy test` asks
+    #[arg(long, conflicts_with = "check")]
+    rehearse: bool,
     /// Write log lines for people instead of JSON
     #[arg(long)]
     log_text: bool,
@@ -50,6 +55,12 @@ fn main() -> ExitCode {
     let format = if arguments.log_text { Format::Text } else { Format::Json };
     if let Err(error) = telemetry::init(format, &arguments.log) {
         return refuse(&[&error]);
+    }
+    if arguments.rehearse {
+        return match rehearse::run(io::stdin().lock(), &mut io::stdout()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => refuse(&[&error]),
+        };
     }
     let config = match Config::load(&arguments.config) {
         Ok(config) => config,

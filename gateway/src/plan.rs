@@ -22,6 +22,7 @@ use cordon_policy::{
     IngressRoute, PathPattern, Places, Role, Side,
 };
 use std::collections::{BTreeSet, HashMap};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -214,6 +215,29 @@ impl Plan {
 }
 
 impl Plan {
+    /// A plan to rehearse with: its routes read and rewrite as they do in service, but what is behind them is nowhere, and
+    /// nothing is read that a bundle only names: roots, keys, abuse rules and signatures stay out.
+    ///
+    /// # Errors
+    /// [`PlanError::Forwarder`] for a bundle without an ingress.
+    pub fn unconnected(bundle: Bundle) -> Result<Self, PlanError> {
+        let first = bundle.services().find(|service| service.role == Role::GatewayIngress);
+        let first = first.map(|service| service.name.clone());
+        let forwarder = choose_forwarder(&bundle, first.as_deref())?;
+        let nowhere = Arc::new(Target::plain("nowhere.invalid".to_owned(), Address::Fixed(NOWHERE)));
+        let keys = HashMap::new();
+        let ingress = bundle
+            .ingress()
+            .iter()
+            .map(|route| ingress_parts(route, Arc::clone(&nowhere), abuse::Rules::default()));
+        let ingress = ingress.collect();
+        let targets = bundle.destinations().map(|to| (to.name.clone(), Arc::clone(&nowhere))).collect();
+        let unsigned =
+            bundle.egress().iter().map(|route| EgressRoute { signatures: Vec::new(), ..route.clone() });
+        let egress = unsigned.map(|route| egress_plan(&route, &targets, &keys)).collect::<Result<_, _>>()?;
+        Ok(Self { forwarder, ingress, egress, bundle })
+    }
+
     /// The ports that its upstreams and destinations are on.
     #[must_use]
     pub fn ports(&self) -> BTreeSet<u16> {
@@ -293,17 +317,22 @@ fn ingress_plan(route: &IngressRoute, keys: &HashMap<String, KeyConfig>) -> Resu
         // The bundle requires roots with TLS; without them nothing can be trusted.
         Some(_) | None => return Err(PlanError::Host(upstream.host.clone())),
     };
-    Ok(IngressPlan {
+    let abuse = abuse::Rules::load(&route.name, &route.abuse, keys)?;
+    Ok(ingress_parts(route, Arc::new(target), abuse))
+}
+
+fn ingress_parts(route: &IngressRoute, target: Arc<Target>, abuse: abuse::Rules) -> IngressPlan {
+    IngressPlan {
         fields: Fields::new(&route.fields, &route.exceptions),
         answer: Fields::of_answers(&route.answer, &route.exceptions),
         answer_types: declared_types(&route.answer, &route.exceptions),
         outcome: route.outcome.as_ref().map(Outcome::prepare),
         name: Name::parse_or_withhold(&route.name),
         service: Name::parse_or_withhold(&route.service),
-        target: Arc::new(target),
-        abuse: abuse::Rules::load(&route.name, &route.abuse, keys)?,
+        target,
+        abuse,
         route: route.clone(),
-    })
+    }
 }
 
 fn egress_plan(
@@ -356,6 +385,8 @@ impl Matched for EgressPlan {
     }
 }
 
+/// Nobody listens on port 0.
+const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 const HTTP: u16 = 80;
 const HTTPS: u16 = 443;
 

@@ -128,7 +128,7 @@ fn shared_crates_never_depend_on_a_daemon() {
 }
 
 /// The only sources that may name the type of a security code: the type itself, the two calls that carry it, the memory
-/// that holds it, and the ways in and out. Everything that writes, and everything for administration and backup, is not
+/// that holds it, the ways in and out, and what stands for a vault in a rehearsal. Everything that writes, and everything for administration and backup, is not
 /// among them (PCI DSS 3.3.1).
 const MAY_NAME_A_CODE: &[&str] = &[
     "crates/card/src/cvv.rs",
@@ -142,6 +142,7 @@ const MAY_NAME_A_CODE: &[&str] = &[
     "vault/src/vault/tokenize.rs",
     "gateway/src/flow/cards.rs",
     "gateway/src/flow/tests.rs",
+    "gateway/src/rehearse/vault.rs",
     "cli/src/sample/processor.rs",
 ];
 

@@ -48,6 +48,16 @@ impl Bundle {
         faults.into_result(bundle)
     }
 
+    /// Name (relative to the bundle) and text of each file of a bundle that counts, as [`Bundle::parse`] takes them.
+    ///
+    /// # Errors
+    /// What cannot be read.
+    pub fn read(dir: &Path) -> Result<Vec<(String, String)>, Faults> {
+        let mut faults = Faults::default();
+        let files = files::load(dir, &mut faults);
+        faults.into_result(Some(files.into_iter().map(|file| (file.name, file.text)).collect()))
+    }
+
     /// Validates a bundle that is in memory: name (relative to the bundle) and text of each file. Relative paths in
     /// it start at `base`; nothing is read from there.
     ///

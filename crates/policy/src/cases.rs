@@ -103,7 +103,7 @@ impl CaseReport {
 pub fn load_cases(dir: &Path) -> Result<Vec<Case>, Faults> {
     let mut faults = Faults::default();
     let mut cases = Vec::new();
-    for file in crate::bundle::case_files(dir, &mut faults) {
+    for file in crate::bundle::case_files(dir, "json", &mut faults) {
         match serde_json::from_str::<Vec<Case>>(&file.text) {
             Ok(found) => cases.extend(found),
             Err(error) => faults.push(Fault {
@@ -117,6 +117,22 @@ pub fn load_cases(dir: &Path) -> Result<Vec<Case>, Faults> {
     }
     faults.into_result(Some(cases))
 }
+
+/// Reads every `*.toml` of the folder of route cases in a bundle, in name order: name and text of each. A gateway plays
+/// them. A bundle without the folder has none.
+///
+/// # Errors
+/// A fault for each file that cannot be read.
+pub fn load_route_cases(bundle: &Path) -> Result<Vec<(String, String)>, Faults> {
+    let dir = bundle.join(ROUTE_CASES);
+    let mut faults = Faults::default();
+    let files = if dir.is_dir() { crate::bundle::case_files(&dir, "toml", &mut faults) } else { Vec::new() };
+    let named = files.into_iter().map(|file| (format!("{ROUTE_CASES}/{}", file.name), file.text)).collect();
+    faults.into_result(Some(named))
+}
+
+/// Where they are in a bundle.
+const ROUTE_CASES: &str = "cases/routes";
 
 impl Bundle {
     /// Runs cases against the statements.

@@ -30,7 +30,7 @@ pub use action::{
     Recognize, Send, Settle, Tokenize, UnknownAction,
 };
 pub use bundle::Bundle;
-pub use cases::{Case, CaseReport, Expect, load_cases};
+pub use cases::{Case, CaseReport, Expect, load_cases, load_route_cases};
 pub use day::Day;
 pub use decide::{Ask, AskPart, Permit, Refusal, RefusalKind};
 pub use explain::Explanation;

@@ -14,6 +14,7 @@ mod data;
 mod key_state;
 pub mod limits;
 mod problem;
+mod rehearsal;
 mod restore;
 mod retention;
 mod rewrap;
@@ -42,6 +43,7 @@ pub use data::{
 };
 pub use key_state::{KeyChange, KeyStateRequest, KeyStateResponse};
 pub use problem::{ItemProblem, Problem, ProblemCode};
+pub use rehearsal::{Played, Rehearse, Rehearsed};
 pub use restore::{AcceptRestore, AwaitingRestore, RestoreAccepted};
 pub use retention::{RetainReason, Retention, RetentionReport, RetentionRequest, RetentionStatus};
 pub use rewrap::{

@@ -59,10 +59,10 @@ pub(super) fn load(dir: &Path, faults: &mut Faults) -> Vec<File> {
     found
 }
 
-/// Reads every `*.json` of a folder of cases.
-pub(crate) fn cases(dir: &Path, faults: &mut Faults) -> Vec<File> {
+/// Reads every file of a folder of cases that has this ending.
+pub(crate) fn cases(dir: &Path, ending: &str, faults: &mut Faults) -> Vec<File> {
     let names =
-        names(dir, "", faults).into_iter().filter(|name| has_ending(name, "json")).collect::<Vec<_>>();
+        names(dir, "", faults).into_iter().filter(|name| has_ending(name, ending)).collect::<Vec<_>>();
     names.into_iter().filter_map(|name| read(dir, name, faults)).collect()
 }
 

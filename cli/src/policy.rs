@@ -3,8 +3,11 @@
 //! Must never stop at the first fault, nor show a decision other than the one the daemons take. Tests: below, and
 //! `cli/tests/transcripts.rs`.
 
+mod diff;
 mod mutate;
+mod prove;
 mod test;
+mod who_can;
 
 use crate::configuration::Settings;
 use crate::exit::{Failure, Verdict};
@@ -25,6 +28,12 @@ pub(crate) enum Policies {
     Explain(Explain),
     /// Run the bundle's cases, and say which rules none of them tests
     Test(test::Test),
+    /// List everybody who may do something, through what
+    WhoCan(who_can::WhoCan),
+    /// Show who may do what in one bundle and not in another, and what routes do otherwise
+    Diff(diff::Diff),
+    /// Judge what must hold of every bundle, with a counter-example where it does not
+    Prove(prove::Prove),
 }
 
 /// `cordon policy check`.
@@ -139,6 +148,9 @@ impl Policies {
             Self::Check(check) => check.run(settings),
             Self::Explain(explain) => explain.run(settings),
             Self::Test(test) => test.run(settings),
+            Self::WhoCan(who_can) => who_can.run(settings),
+            Self::Diff(diff) => diff.run(settings),
+            Self::Prove(prove) => prove.run(settings),
         }
     }
 }
@@ -168,14 +180,7 @@ impl Check {
 impl Explain {
     fn run(&self, settings: &Settings) -> Result<Verdict, Failure> {
         let directory = settings.policies(self.dir.as_deref())?;
-        let bundle = Bundle::load(&directory).map_err(|faults| {
-            let number = u64::try_from(faults.len()).unwrap_or(u64::MAX);
-            Failure::refused(
-                "bundle",
-                format!("{}: {}", directory.display(), layout::counted(number, "fault")),
-            )
-            .next("`cordon policy check` lists them")
-        })?;
+        let bundle = loaded(&directory)?;
         let source = self.source_in(&bundle)?;
         let explanation = bundle.explain(&self.action, &self.ask(source)).map_err(|refusal| {
             Failure::refused(refusal.code(), format!("refused before any statement was looked at: {refusal}"))
@@ -216,6 +221,21 @@ impl Explain {
 
 fn ipnet_address(range: &ipnet::IpNet) -> IpAddr {
     range.hosts().next().unwrap_or_else(|| range.addr())
+}
+
+/// The bundle, if it has no fault.
+fn loaded(directory: &Path) -> Result<Bundle, Failure> {
+    Bundle::load(directory).map_err(|faults| unusable(directory, &faults))
+}
+
+fn unusable(directory: &Path, faults: &Faults) -> Failure {
+    let number = u64::try_from(faults.len()).unwrap_or(u64::MAX);
+    let first = faults.to_string().lines().next().unwrap_or_default().to_owned();
+    Failure::refused(
+        "bundle",
+        format!("{}: {}, the first: {first}", directory.display(), layout::counted(number, "fault")),
+    )
+    .next("`cordon policy check` lists them")
 }
 
 /// What a bundle allows for a time only and not much longer.

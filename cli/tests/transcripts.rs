@@ -28,7 +28,7 @@ mod transcripts {
         String::from_utf8(output.stderr.clone()).unwrap()
     }
 
-    const COMMANDS: [&[&str]; 42] = [
+    const COMMANDS: [&[&str]; 45] = [
         &["dev"],
         &["init"],
         &["unseal"],
@@ -61,6 +61,9 @@ mod transcripts {
         &["policy", "check"],
         &["policy", "explain"],
         &["policy", "test"],
+        &["policy", "who-can"],
+        &["policy", "diff"],
+        &["policy", "prove"],
         &["cert", "issue"],
         &["audit", "tail"],
         &["audit", "verify"],

@@ -21,6 +21,7 @@ use crate::preview;
 use crate::problem::Fault;
 use crate::proxy;
 use crate::route::{self, CleanPath, Match};
+use crate::trace::Trace;
 use crate::upstream::{Answer, Upstreams, answer_limit, was_not_sent};
 use cordon_audit::Name;
 use cordon_card::{Iin, Token};
@@ -71,8 +72,9 @@ impl Egress {
         let service = peer.uri.as_deref().and_then(|uri| plan.bundle.service_by_uri(uri));
         let who = service.map_or_else(|| peer.uri.as_deref().unwrap_or("unknown"), |service| &service.name);
         let who = Name::parse_or_withhold(who);
-        let exchange = Exchange::new(RequestId::next().to_string(), who, peer.address.ip().to_canonical());
         let (parts, mut incoming) = request.into_parts();
+        let (id, trace) = (RequestId::next().to_string(), Trace::begin(&parts.headers));
+        let exchange = Exchange::new(id, who, peer.address.ip().to_canonical(), trace);
         let (way, result) = match find(&plan, service, &parts, peer.via.as_deref()) {
             Ok((way, service)) => {
                 (Way::Out(way), self.pass(&exchange, &plan, (way, service), &parts, &mut incoming).await)
@@ -237,8 +239,8 @@ impl Egress {
             items: tokens.into_iter().map(Into::into).collect(),
         };
         let started = self.gateway.monotonic();
-        let settled =
-            tokio::time::timeout(SETTLE_WITHIN, self.revealer.settle(&way.route.collection, &request));
+        let vault = self.revealer.for_request(&exchange.id, &exchange.trace);
+        let settled = tokio::time::timeout(SETTLE_WITHIN, vault.settle(&way.route.collection, &request));
         let settled = settled.await;
         exchange.told.vault_took(self.gateway.monotonic().saturating_sub(started));
         let done = match settled {
@@ -276,7 +278,8 @@ impl Egress {
         };
         let _turn = self.gateway.admission.turn().await?;
         let started = self.gateway.monotonic();
-        let answer = self.revealer.detokenize(&way.route.collection, &request).await;
+        let vault = self.revealer.for_request(&exchange.id, &exchange.trace);
+        let answer = vault.detokenize(&way.route.collection, &request).await;
         self.gateway.called_vault(Plane::Egress, exchange, started);
         tokens.cards(answer.map_err(|error| Fault::of_vault(&error))?)
     }

@@ -196,6 +196,7 @@ impl Gateway {
         let Some(request) = cuts.request()? else { return Ok(None) };
         let _turn = self.admission.turn().await?;
         let began = self.monotonic();
+        let vault = vault.for_request(&exchange.id, &exchange.trace);
         let answer = vault.tokenize(collection, request).await;
         self.called_vault(plane, exchange, began);
         answer.map(Some).map_err(|error| Fault::of_vault(&error))

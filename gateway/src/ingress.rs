@@ -35,7 +35,6 @@ use cordon_wire::{REQUEST_ID, Tokenized};
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Response, request};
 use hyper::body::Incoming;
-use ring::rand::{SecureRandom, SystemRandom};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,7 +45,6 @@ pub struct Ingress {
     gateway: Arc<Gateway>,
     tokenizer: Tokenizer,
     upstreams: Upstreams,
-    random: SystemRandom,
 }
 
 impl Ingress {
@@ -54,7 +52,7 @@ impl Ingress {
     #[must_use]
     pub fn new(gateway: Arc<Gateway>, tokenizer: Tokenizer) -> Self {
         let upstreams = Upstreams::new(gateway.metrics.repeated.clone());
-        Self { gateway, tokenizer, upstreams, random: SystemRandom::new() }
+        Self { gateway, tokenizer, upstreams }
     }
 
     /// Serves one request.
@@ -62,11 +60,12 @@ impl Ingress {
         let started = self.gateway.monotonic();
         let plan = self.gateway.plan();
         let source = peer.address.ip().to_canonical();
-        let exchange = Exchange::new(RequestId::next().to_string(), plan.forwarder.clone(), source);
         let (parts, mut incoming) = request.into_parts();
+        let (id, trace) = (RequestId::next().to_string(), Trace::begin(&parts.headers));
+        let exchange = Exchange::new(id, plan.forwarder.clone(), source, trace);
         let (way, result) = match find(&plan, &parts) {
             Ok((route, host)) => {
-                let added = self.added_headers(&parts.headers, &exchange, &host);
+                let added = added_headers(&exchange, &host);
                 (Way::In(route), self.pass(&exchange, &plan, route, &parts, &mut incoming, added).await)
             }
             Err(fault) => (Way::UnknownIn, Err(fault)),
@@ -200,7 +199,8 @@ impl Ingress {
         let Some(question) = question else { return suspects.judged(None) };
         let Ok(_turn) = self.gateway.admission.turn().await else { return suspects.judged(None) };
         let started = self.gateway.monotonic();
-        let answer = self.tokenizer.recognize(&way.route.collection, &question).await;
+        let vault = self.tokenizer.for_request(&exchange.id, &exchange.trace);
+        let answer = vault.recognize(&way.route.collection, &question).await;
         self.gateway.called_vault(Plane::Ingress, exchange, started);
         if let Err(error) = &answer {
             tracing::warn!(request = exchange.id, %error, "the vault does not say which numbers it knows");
@@ -219,30 +219,23 @@ impl Ingress {
         let Some(request) = cards.request() else { return Ok(Vec::new()) };
         let _turn = self.gateway.admission.turn().await?;
         let started = self.gateway.monotonic();
-        let answer = self.tokenizer.tokenize(&way.route.collection, request).await;
+        let vault = self.tokenizer.for_request(&exchange.id, &exchange.trace);
+        let answer = vault.tokenize(&way.route.collection, request).await;
         self.gateway.called_vault(Plane::Ingress, exchange, started);
         cards.tokens(answer.map_err(|error| Fault::of_vault(&error))?)
     }
+}
 
-    /// What the service is told by us: the request's id, its trace, and who asked for which host.
-    fn added_headers(&self, received: &HeaderMap, exchange: &Exchange, host: &str) -> HeaderMap {
-        let mut random = [0; 24];
-        if self.random.fill(&mut random).is_err() {
-            tracing::warn!("no randomness for a trace id");
-        }
-        let trace = Trace::of(received, random).to_string();
-        let lines = [
-            (HeaderName::from_static(REQUEST_ID), exchange.id.clone()),
-            (HeaderName::from_static("traceparent"), trace),
-            (HeaderName::from_static("x-forwarded-for"), exchange.source.to_string()),
-            (HeaderName::from_static("x-forwarded-host"), host.to_owned()),
-            (HeaderName::from_static("x-forwarded-proto"), "https".to_owned()),
-        ];
-        lines
-            .into_iter()
-            .filter_map(|(name, value)| Some((name, HeaderValue::try_from(value).ok()?)))
-            .collect()
-    }
+/// What the service is told by us: the request's id, its trace, and who asked for which host.
+fn added_headers(exchange: &Exchange, host: &str) -> HeaderMap {
+    let lines = [
+        (HeaderName::from_static(REQUEST_ID), exchange.id.clone()),
+        (HeaderName::from_static("traceparent"), exchange.trace.clone()),
+        (HeaderName::from_static("x-forwarded-for"), exchange.source.to_string()),
+        (HeaderName::from_static("x-forwarded-host"), host.to_owned()),
+        (HeaderName::from_static("x-forwarded-proto"), "https".to_owned()),
+    ];
+    lines.into_iter().filter_map(|(name, value)| Some((name, HeaderValue::try_from(value).ok()?))).collect()
 }
 
 /// What a route does on a day with a card number outside its fields.

@@ -7,6 +7,7 @@ use crate::outcome::Outcome as Declared;
 use crate::plan::{EgressPlan, IngressPlan};
 use crate::problem::Fault;
 use crate::told::Told;
+use crate::trace::Trace;
 use cordon_audit::{Action, AuditError, Event, Log, Name, Outcome, Receipt, SinkStatus};
 use cordon_card::{Iin, Token};
 use cordon_policy::{Decision, Forward, Permit, Send};
@@ -24,6 +25,8 @@ pub struct Exchange {
     pub who: Name,
     /// From where.
     pub source: IpAddr,
+    /// The trace it is part of, as a `traceparent`.
+    pub trace: String,
     /// What its caller is told beside the answer.
     pub told: Told,
 }
@@ -31,9 +34,9 @@ pub struct Exchange {
 impl Exchange {
     /// A request that just arrived.
     #[must_use]
-    pub fn new(id: String, who: Name, source: IpAddr) -> Self {
+    pub fn new(id: String, who: Name, source: IpAddr, trace: Trace) -> Self {
         let name = Name::parse_or_withhold(&id);
-        Self { id, name, who, source, told: Told::default() }
+        Self { id, name, who, source, trace: trace.to_string(), told: Told::default() }
     }
 
     fn event(&self, what: Action, outcome: Outcome) -> Event {

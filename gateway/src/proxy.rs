@@ -9,12 +9,14 @@ use crate::gateway::Gateway;
 use crate::ledger::{Exchange, Way};
 use crate::plan::Plan;
 use crate::problem::Fault;
+use crate::trace::Trace;
 use ca::Authorities;
 use cordon_audit::Name;
 use cordon_daemon::server::tunnel::{Closed, Gate, Opening};
 use cordon_daemon::telemetry::RequestId;
 use cordon_daemon::tls::{Peer, Via};
 use cordon_wire::Problem;
+use http::HeaderMap;
 use jiff::Timestamp;
 use serde::Deserialize;
 use std::net::SocketAddr;
@@ -53,7 +55,10 @@ impl Door {
         let service = peer.uri.as_deref().and_then(|uri| plan.bundle.service_by_uri(uri));
         let who = service.map_or("unknown", |service| &service.name);
         let id = RequestId::next().to_string();
-        let exchange = Exchange::new(id, Name::parse_or_withhold(who), peer.address.ip().to_canonical());
+        // There is no request yet that could name a trace.
+        let trace = Trace::begin(&HeaderMap::new());
+        let source = peer.address.ip().to_canonical();
+        let exchange = Exchange::new(id, Name::parse_or_withhold(who), source, trace);
         // A refusal that cannot be recorded is answered as that.
         let recorded = self.gateway.ledger.refuses(&exchange, Way::UnknownOut, &fault).await;
         let fault = recorded.err().unwrap_or(fault);

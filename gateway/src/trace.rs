@@ -3,6 +3,7 @@
 //! Must never pass on text of the caller: ids are parsed and written anew. Tests: here.
 
 use http::header::HeaderMap;
+use ring::rand::{SecureRandom, SystemRandom};
 use std::fmt;
 
 /// The trace a request belongs to (W3C Trace Context, version 00).
@@ -14,7 +15,17 @@ pub struct Trace {
 }
 
 impl Trace {
-    /// Continues the trace of a request under a new parent id, or begins one. `random` is fresh random bytes.
+    /// Continues the trace of a request under a new parent id, or begins one.
+    #[must_use]
+    pub fn begin(headers: &HeaderMap) -> Self {
+        let mut random = [0; 24];
+        if SystemRandom::new().fill(&mut random).is_err() {
+            tracing::warn!("no randomness for a trace id");
+        }
+        Self::of(headers, random)
+    }
+
+    /// The same with these fresh random bytes.
     ///
     /// An id whose hexadecimal form holds what could be a card number is not continued.
     #[must_use]

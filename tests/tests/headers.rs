@@ -35,6 +35,24 @@ async fn signup(stack: &Stack, lines: &str) -> Result<(String, Received)> {
 }
 
 #[tokio::test]
+async fn a_call_to_the_vault_is_recorded_there_under_the_id_of_the_request_it_is_made_for() -> Result<()> {
+    let stack = Stack::start(Options::default()).await?;
+    let token = stack.token_of(cards::VISA).await?;
+    let signup = stack.signup.requests().pop().context("a request")?;
+    let id = by_name(&signup)["cordon-request-id"][0].to_owned();
+    let body = serde_json::json!({"card": {"number": token}});
+    let answer = stack.charge("signup", "/v1/charges", &body).await?;
+    let charge = answer.headers.get("cordon-request-id").context("an id")?.to_str()?.to_owned();
+    let audit = stack.audit("vault");
+    for (what, id) in [("tokenize", id), ("detokenize", charge)] {
+        let lines = audit.lines().filter(|line| line.contains(&format!("\"what\":\"{what}\"")));
+        let named: Vec<_> = lines.filter(|line| line.contains(&format!("\"request\":\"{id}\""))).collect();
+        assert_eq!(named.len(), 1, "{what} for {id}: {audit}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn what_the_gateway_says_can_be_neither_forged_nor_taken_away() -> Result<()> {
     let stack = Stack::start(Options::default()).await?;
     let ours =

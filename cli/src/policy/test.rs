@@ -4,6 +4,7 @@
 //! for them and no network. Must never call a bundle tested when a case was not run. Tests: `tests/tests/policy_test.rs`.
 
 use super::mutate::{Mutant, mutants};
+use super::{loaded, unusable};
 use crate::configuration::Settings;
 use crate::exit::{Failure, Verdict};
 use crate::layout;
@@ -67,7 +68,7 @@ struct Subject {
 impl Test {
     pub(crate) fn run(&self, settings: &Settings) -> Result<Verdict, Failure> {
         let directory = settings.policies(self.dir.as_deref())?;
-        let bundle = Bundle::load(&directory).map_err(|faults| unusable(&directory, &faults))?;
+        let bundle = loaded(&directory)?;
         let subject = Subject::read(directory)?;
         let mut stage = Stage::open(self.gateway.as_deref())?;
         let mut tested = subject.test(&bundle, &mut stage)?;
@@ -194,16 +195,6 @@ impl Drop for Stage {
 fn beside() -> PathBuf {
     let own = std::env::current_exe().map(|own| own.with_file_name(GATEWAY));
     own.ok().filter(|path| path.is_file()).unwrap_or_else(|| PathBuf::from(GATEWAY))
-}
-
-fn unusable(directory: &Path, faults: &Faults) -> Failure {
-    let number = u64::try_from(faults.len()).unwrap_or(u64::MAX);
-    let first = faults.to_string().lines().next().unwrap_or_default().to_owned();
-    Failure::refused(
-        "bundle",
-        format!("{}: {}, the first: {first}", directory.display(), layout::counted(number, "fault")),
-    )
-    .next("`cordon policy check` lists them")
 }
 
 fn said(tested: &Tested, directory: &Path) -> String {

@@ -59,6 +59,13 @@ impl Tokenizer {
         Self(Transport::new(endpoint))
     }
 
+    /// The same client for calls made for another request: the vault's audit lines name it by this id, and the call is part of
+    /// its trace (W3C `traceparent`).
+    #[must_use]
+    pub fn for_request(&self, id: &str, trace: &str) -> Self {
+        Self(self.0.for_request(id, trace))
+    }
+
     /// `POST /v1/collections/{c}/tokenize`.
     ///
     /// # Errors
@@ -129,6 +136,13 @@ impl Revealer {
     #[must_use]
     pub fn new(endpoint: Endpoint) -> Self {
         Self(Transport::new(endpoint))
+    }
+
+    /// The same client for calls made for another request: the vault's audit lines name it by this id, and the call is part of
+    /// its trace (W3C `traceparent`).
+    #[must_use]
+    pub fn for_request(&self, id: &str, trace: &str) -> Self {
+        Self(self.0.for_request(id, trace))
     }
 
     /// `POST /v1/collections/{c}/detokenize`. Never sent twice: a reveal can be a one-time act.

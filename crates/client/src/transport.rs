@@ -3,8 +3,8 @@
 
 use crate::{ClientError, Endpoint};
 use bytes::Bytes;
-use cordon_wire::Problem;
-use http::{Method, Request, Response, StatusCode, header};
+use cordon_wire::{Problem, REQUEST_ID};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::SendRequest;
@@ -24,11 +24,24 @@ use zeroize::Zeroizing;
 pub(crate) struct Transport {
     endpoint: Endpoint,
     connection: Arc<Mutex<Option<SendRequest<Full<Bytes>>>>>,
+    /// Headers that say which request of somebody else's a call is made for.
+    cause: HeaderMap,
 }
 
 impl Transport {
     pub(crate) fn new(endpoint: Endpoint) -> Self {
-        Self { endpoint, connection: Arc::default() }
+        Self { endpoint, connection: Arc::default(), cause: HeaderMap::new() }
+    }
+
+    /// The same connection, for calls that are made for the request of this id in this trace. What is no header is left out.
+    pub(crate) fn for_request(&self, id: &str, trace: &str) -> Self {
+        let mut transport = self.clone();
+        for (name, value) in [(REQUEST_ID, id), (TRACE, trace)] {
+            if let Ok(value) = HeaderValue::from_str(value) {
+                transport.cause.insert(HeaderName::from_static(name), value);
+            }
+        }
+        transport
     }
 
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
@@ -119,7 +132,10 @@ impl Transport {
         if *method == Method::POST {
             builder = builder.header(header::CONTENT_TYPE, "application/json");
         }
-        builder.body(Full::new(body)).map_err(|_source| ClientError::Configuration("not a path".to_owned()))
+        let request = builder.body(Full::new(body));
+        let mut request = request.map_err(|_source| ClientError::Configuration("not a path".to_owned()))?;
+        request.headers_mut().extend(self.cause.clone());
+        Ok(request)
     }
 
     async fn sender(&self) -> Result<SendRequest<Full<Bytes>>, ClientError> {
@@ -202,6 +218,8 @@ impl AsRef<[u8]> for Wiped {
     }
 }
 
+/// W3C Trace Context.
+const TRACE: &str = "traceparent";
 const MAX_ATTEMPTS: u32 = 2;
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a stream may pause.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use ring::digest;
 
-use crate::action::Action;
+use crate::action::{Action, ActionKind};
 use crate::decide::{Ask, Decider, Permit, Refusal, RefusalKind};
 use crate::explain::{Explanation, explain};
 use crate::fault::{Faults, Source};
@@ -154,6 +154,11 @@ impl Bundle {
     /// could not be evaluated.
     pub fn decide<A: Action>(&self, ask: &Ask<'_>) -> Result<Permit<A>, Refusal> {
         self.decider.decide(ask)
+    }
+
+    /// Whether a statement about an action looks at the address itself.
+    pub(crate) fn looks_at_address(&self, kind: ActionKind) -> bool {
+        self.decider.engine.looks_at_address(kind)
     }
 
     /// As `decide` for an action named by text, without a permit: for case files.

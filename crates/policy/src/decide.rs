@@ -22,7 +22,7 @@ mod cache;
 mod engine;
 mod refusal;
 
-pub(crate) use asked::{Asked, Route as AskedRoute};
+pub(crate) use asked::{Asked, Needs, Plane, Route as AskedRoute};
 use cache::{Cache, Verdict};
 pub(crate) use engine::{Engine, Evaluated};
 pub use refusal::{AskPart, Refusal, RefusalKind};

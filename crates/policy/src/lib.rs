@@ -16,8 +16,10 @@ mod day;
 mod decide;
 mod explain;
 mod fault;
+mod grants;
 mod known;
 mod place;
+mod prove;
 mod routes;
 mod rows;
 mod segments;
@@ -35,7 +37,9 @@ pub use day::Day;
 pub use decide::{Ask, AskPart, Permit, Refusal, RefusalKind};
 pub use explain::Explanation;
 pub use fault::{Fault, Faults};
+pub use grants::{Grant, Grants};
 pub use place::{FixedColumns, Half, HeadPlace, PathTemplate, Places, TextSelector, XmlSelector};
+pub use prove::{Basis, Claim};
 pub use routes::{
     AbuseAction, AbuseKey, AbuseLimit, AbuseRule, AnswerOp, Content, Decision, EgressOp, EgressRoute,
     Exception, ExpiryWriting, Field, IngressOp, IngressRoute, JwsAlgorithm, LeakCheck, LookInside, OnLeak,

@@ -49,12 +49,22 @@ impl Places {
     /// The place as the bundle writes it, for refusals; the first one if there are several.
     #[must_use]
     pub fn label(&self) -> String {
+        self.labels().next().map(|(_, label)| label).unwrap_or_default()
+    }
+
+    /// Each of the places as the bundle writes it, with its key; one in the head says itself where it is.
+    pub fn labels(&self) -> impl Iterator<Item = (&'static str, String)> {
         let Self { json, form, xml, csv, fixed, text, head } = self;
-        let body = json.as_ref().map(ToString::to_string).or_else(|| form.clone());
-        let body = body.or_else(|| xml.as_ref().map(ToString::to_string)).or_else(|| csv.clone());
-        let body = body.or_else(|| fixed.as_ref().map(ToString::to_string));
-        let body = body.or_else(|| text.as_ref().map(ToString::to_string));
-        body.or_else(|| head.as_ref().map(ToString::to_string)).unwrap_or_default()
+        let all = [
+            ("json", json.as_ref().map(ToString::to_string)),
+            ("form", form.clone()),
+            ("xml", xml.as_ref().map(ToString::to_string)),
+            ("csv", csv.clone()),
+            ("fixed", fixed.as_ref().map(ToString::to_string)),
+            ("text", text.as_ref().map(ToString::to_string)),
+            ("head", head.as_ref().map(ToString::to_string)),
+        ];
+        all.into_iter().filter_map(|(key, label)| Some((key, label?)))
     }
 }
 

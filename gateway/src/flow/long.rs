@@ -44,7 +44,7 @@ impl fmt::Debug for Long<'_> {
     }
 }
 
-/// Begins to read a request on a streamed route. One of at most [`HELD`] bytes is held whole, as on any other route, and so is
+/// Begins to read a request on a streamed route. One of at most a mebibyte is held whole, as on any other route, and so is
 /// one of a type that cannot be cut.
 ///
 /// # Errors

@@ -157,23 +157,25 @@ impl<'k> Route<'k> {
 
 /// The parts an action looks at.
 #[derive(Debug, Clone, Copy)]
-struct Needs {
-    collection: bool,
-    destination: bool,
-    acted_for: bool,
-    plane: Option<Plane>,
-    purpose: bool,
+pub(crate) struct Needs {
+    pub(crate) collection: bool,
+    pub(crate) destination: bool,
+    pub(crate) acted_for: bool,
+    /// Whose routes, if it is about one.
+    pub(crate) plane: Option<Plane>,
+    pub(crate) purpose: bool,
 }
 
+/// The side of the gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Plane {
+pub(crate) enum Plane {
     Ingress,
     Egress,
 }
 
 impl Needs {
     // INVARIANT(needs): the part that is the resource of an action (see `Asked::parts`) is always needed.
-    const fn of(kind: ActionKind) -> Self {
+    pub(crate) const fn of(kind: ActionKind) -> Self {
         let none =
             Self { collection: false, destination: false, acted_for: false, plane: None, purpose: false };
         match kind {

@@ -7,7 +7,7 @@ use crate::exit::{Failure, Verdict};
 use crate::output::Console;
 use crate::{
     approvals, audit, backup, cert, collection, custody, dev, doctor, export, gateway, import, keys, policy,
-    restore, retention, sample, status, store, token,
+    render, restore, retention, sample, scope, status, store, token,
 };
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
@@ -78,6 +78,11 @@ enum Command {
     /// Check a policy bundle and explain its decisions
     #[command(subcommand)]
     Policy(policy::Policies),
+    /// Map segments, connections, and what each service can claim about PCI scope
+    Scope(scope::ScopeMap),
+    /// Write the rules of firewalls, clusters and units that the bundle asks for
+    #[command(subcommand)]
+    Render(render::Renders),
     /// Look after a running gateway: its routes, its bundle, its end
     #[command(subcommand)]
     Gateway(gateway::Gateways),
@@ -136,6 +141,8 @@ impl Arguments {
             Command::Backup(backups) => backups.run(&settings),
             Command::Restore(restores) => restores.run(&settings),
             Command::Policy(policies) => policies.run(&settings),
+            Command::Render(renders) => renders.run(&settings),
+            Command::Scope(map) => map.run(&settings),
             Command::Cert(certificates) => certificates.run(&settings),
             Command::Audit(audits) => audits.run(&settings),
             Command::Completions(completions) => completions.run(console),

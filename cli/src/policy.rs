@@ -224,7 +224,7 @@ fn ipnet_address(range: &ipnet::IpNet) -> IpAddr {
 }
 
 /// The bundle, if it has no fault.
-fn loaded(directory: &Path) -> Result<Bundle, Failure> {
+pub(crate) fn loaded(directory: &Path) -> Result<Bundle, Failure> {
     Bundle::load(directory).map_err(|faults| unusable(directory, &faults))
 }
 

@@ -28,7 +28,7 @@ mod transcripts {
         String::from_utf8(output.stderr.clone()).unwrap()
     }
 
-    const COMMANDS: [&[&str]; 45] = [
+    const COMMANDS: [&[&str]; 49] = [
         &["dev"],
         &["init"],
         &["unseal"],
@@ -64,6 +64,10 @@ mod transcripts {
         &["policy", "who-can"],
         &["policy", "diff"],
         &["policy", "prove"],
+        &["scope"],
+        &["render", "nftables"],
+        &["render", "network-policy"],
+        &["render", "systemd"],
         &["cert", "issue"],
         &["audit", "tail"],
         &["audit", "verify"],

@@ -8,6 +8,7 @@
 pub mod cards;
 pub mod https;
 pub mod memory;
+pub mod netns;
 pub mod pki;
 pub mod process;
 pub mod raw;

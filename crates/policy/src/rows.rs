@@ -223,10 +223,15 @@ impl<'t, 's, 'f> Row<'t, 's, 'f> {
 
     /// A TCP port that must be there.
     pub(crate) fn port(&mut self, key: &'static str) -> Option<u16> {
-        let Some((span, value)) = self.get(key) else {
+        if self.table.get(key).is_none() {
             self.missing(key);
-            return None;
-        };
+        }
+        self.port_or_absent(key)
+    }
+
+    /// A TCP port that may be absent.
+    pub(crate) fn port_or_absent(&mut self, key: &'static str) -> Option<u16> {
+        let (span, value) = self.get(key)?;
         let port = value
             .as_integer()
             .and_then(|integer| u16::from_str_radix(integer.as_str(), integer.radix()).ok())

@@ -183,6 +183,8 @@ pub struct Listener {
     pub process: Process,
     /// The segment it listens in.
     pub segment: String,
+    /// Its TCP port, for what is made of the bundle for networks.
+    pub port: Option<u16>,
     /// Who answers for it.
     pub owner: String,
     /// Why it exists.

@@ -193,10 +193,12 @@ fn listener(mut row: Row<'_, '_, '_>, names: &mut Names) -> Option<Listener> {
     let process = row.word("process", &PROCESSES);
     let segment = row.text("segment");
     names.references.extend(segment.clone().map(|segment| (Kind::Segment, segment)));
+    let port = row.port_or_absent("port");
     let (owner, need) = accounted(&mut row);
     row.finish();
     Some(Listener {
         name: name?,
+        port,
         process: process?.into_inner(),
         segment: segment?.into_inner(),
         owner: owner?,
